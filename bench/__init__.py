@@ -1,0 +1,1 @@
+"""What is fast, measured. Each file is one benchmark: `python -m bench.NAME [--json]`."""

@@ -1,0 +1,1 @@
+"""Where: Prefect deployments, runtime profiles and automations."""

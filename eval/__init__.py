@@ -1,0 +1,1 @@
+"""How good: benchmarks through lm-eval, bits per byte, paired statistics."""

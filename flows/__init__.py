@@ -1,0 +1,1 @@
+"""When: the Prefect flows, the recipe, and the command line."""

@@ -1,0 +1,128 @@
+"""The chain: which stage follows which. It is written once; a `Builder` walks it to build, a `Planner` to foresee."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol, TypeVar
+
+from domainlm.eval.config import Weights
+from domainlm.flows.materials import Materials
+from domainlm.flows.recipe import Recipe
+from domainlm.tasks.acquire import acquire
+from domainlm.tasks.decontaminate import decontaminate
+from domainlm.tasks.deduplicate import deduplicate
+from domainlm.tasks.evaluate import evaluate
+from domainlm.tasks.filter import filter as filter_documents
+from domainlm.tasks.manifest import Part
+from domainlm.tasks.mix import mix
+from domainlm.tasks.publish import publish
+from domainlm.tasks.stage import Stage
+from domainlm.tasks.tokenize import tokenize
+from domainlm.tasks.train import train
+from domainlm.tasks.train_tokenizer import train_tokenizer
+
+ConfigT = TypeVar("ConfigT")
+
+
+class Output(Protocol):
+    """What a stage gives to those after it: sealed, or foreseen."""
+
+    def part(self, prefix: str = "") -> Part:
+        """Some of the files, as an input."""
+        ...
+
+
+class Make(Protocol):
+    """Builds a stage, or foresees it, and keeps what it made by `<stage>.<label>`."""
+
+    @property
+    def made(self) -> Mapping[str, Output]:
+        """The outputs so far."""
+        ...
+
+    def __call__(self, stage: Stage[Any], config: object, inputs: Mapping[str, Part], *, label: str = "") -> Output:
+        """The stage's output."""
+        ...
+
+
+def build_model(recipe: Recipe, materials: Materials, make: Make) -> Output:
+    """Sources in, a published model out."""
+    corpora = curate(recipe, materials, make)
+    tokenizer = first_tokenizer(recipe, materials, corpora, make)
+    tokens = {
+        f"corpus.{name}": make(
+            tokenize, recipe.tokenize, {"documents": corpora[name].part("kept"), "tokenizer": tokenizer}, label=name
+        ).part()
+        for name in recipe.mixed_sources
+    }
+    mixture = make(mix, recipe.mix, {"tokenizer": tokenizer, **tokens})
+    weights = {"init_from": materials.init_from} if materials.init_from else {}
+    train_inputs = {"mixture": mixture.part(), "tokenizer": tokenizer, **tokens, **weights}
+    model = make(train, recipe.train_config(), train_inputs).part("model")
+    score_model(recipe, model, corpora, materials, make)
+    everything = {name: output.part() for name, output in make.made.items()}
+    return make(publish, recipe.publish_config(), everything, label=recipe.name)
+
+
+def curate(recipe: Recipe, materials: Materials, make: Make) -> dict[str, Output]:
+    """The corpus of every source: read, filtered, deduplicated against all others, decontaminated."""
+    kept = {}
+    for source in recipe.sources:
+        files = {"files": materials.files[source.name]} if source.name in materials.files else {}
+        acquired = make(acquire, source.acquire_config(), files, label=source.name)
+        rules = source.filter or recipe.filter
+        kept[source.name] = make(filter_documents, rules, {"documents": acquired.part("kept")}, label=source.name)
+    distinct = make(deduplicate, recipe.deduplicate, {name: one.part("kept") for name, one in kept.items()})
+    return {
+        name: make(
+            decontaminate,
+            recipe.decontaminate_config(),
+            {"documents": distinct.part(f"kept/{name}"), **benchmark_inputs(materials)},
+            label=name,
+        )
+        for name in kept
+    }
+
+
+def first_tokenizer(recipe: Recipe, materials: Materials, corpora: Mapping[str, Output], make: Make) -> Part:
+    """The tokenizer: trained on the corpora of the mixture, or that of the weights that training continues from."""
+    if materials.init_from is not None:
+        return materials.init_from
+    inputs = {f"corpus.{name}": corpora[name].part("kept") for name in recipe.mixed_sources}
+    return make(train_tokenizer, recipe.tokenizer, inputs).part("tokenizer")
+
+
+def score_model(recipe: Recipe, model: Part, corpora: Mapping[str, Output], materials: Materials, make: Make) -> None:
+    """Scores of the model and of its base, on the benchmarks and the held-out documents of every source.
+
+    The base is what the model is compared with: the weights it started from, or its untrained twin.
+    """
+    score(recipe, model, "trained", corpora, materials, make, label="model")
+    if materials.init_from is None:
+        score(recipe, model, "untrained", corpora, materials, make, label="base")
+    else:
+        score(recipe, materials.init_from, "trained", corpora, materials, make, label="base")
+
+
+def score(
+    recipe: Recipe,
+    model: Part,
+    weights: Weights,
+    corpora: Mapping[str, Output],
+    materials: Materials,
+    make: Make,
+    *,
+    label: str,
+) -> Output:
+    """Scores of one model. A source too small for any document to be held out has no bits per byte."""
+    parts = {f"held_out.{name}": corpus.part("held_out") for name, corpus in corpora.items()}
+    held_out = {name: part for name, part in parts.items() if part.rows != 0}
+    return make(
+        evaluate,
+        recipe.evaluate_config(weights),
+        {"model": model, **benchmark_inputs(materials), **held_out},
+        label=label,
+    )
+
+
+def benchmark_inputs(materials: Materials) -> dict[str, Part]:
+    """The benchmarks' files, named as stages expect them."""
+    return {f"benchmark.{name}": part for name, part in materials.benchmarks.items()}

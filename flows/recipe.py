@@ -1,0 +1,177 @@
+"""The recipe: the science of one domain model, from its sources to its benchmarks. Everything in it decides bytes.
+
+It only composes the configs of the stages, each of which lives with its stage. Paths in it are relative to the
+runtime's data directory; `recipe_files.py` reads it from YAML.
+"""
+
+from dataclasses import dataclass, fields, replace
+from difflib import get_close_matches
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
+
+from domainlm.eval.config import EvaluateConfig, Weights
+from domainlm.tasks.acquire import AcquireConfig
+from domainlm.tasks.decontaminate import DecontaminateConfig
+from domainlm.tasks.deduplicate import DeduplicateConfig
+from domainlm.tasks.evaluate import EvaluateStageConfig
+from domainlm.tasks.filter import FilterConfig
+from domainlm.tasks.mix import MixConfig
+from domainlm.tasks.publish import PublishConfig
+from domainlm.tasks.tokenize import TokenizeConfig
+from domainlm.tasks.train_tokenizer import TokenizerConfig
+from domainlm.trainer.config import ModelConfig, TrainConfig
+
+NAME = r"^[a-z0-9][a-z0-9_-]*$"
+
+
+class Source(AcquireConfig):
+    """Where raw text comes from: local files, or pinned remote ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Source")
+
+    path: str | None = Field(
+        None,
+        title="Path",
+        description="Files below the runtime's data directory; `*` and `**` match many. Null for a remote source.",
+    )
+    filter: FilterConfig | None = Field(
+        None, title="Filter", description="Rules for this source alone, in place of the recipe's."
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.path is None) == (not self.urls):
+            raise ValueError(
+                f"source {self.name!r} needs either `path` (local files) or `urls` (remote ones), not both."
+            )
+        return self
+
+    def acquire_config(self) -> AcquireConfig:
+        """What decides the acquired bytes, apart from where the files lie."""
+        return AcquireConfig(**{name: getattr(self, name) for name in AcquireConfig.model_fields})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainRecipe(TrainConfig):
+    """Training, from scratch or from given weights"""
+
+    model: ModelConfig | None = None
+    """The model to pretrain from scratch; null to continue from `init_from`."""
+    init_from: str | None = None
+    """Weights to continue from: a Hugging Face directory below the data directory, or `published:RECIPE` for the newest
+    model that a recipe of the same domain has published. Its tokenizer is used. Null trains from scratch."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.model is None) == (self.init_from is None):
+            raise ValueError("training starts from scratch (`model`) or from weights (`init_from`): give one of them.")
+
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The form's descriptions, inherited ones too: pydantic reads the docstrings of one class only."""
+        schema = handler(core)
+        properties = handler.resolve_ref_schema(schema)["properties"]
+        for name, inherited in TypeAdapter(TrainConfig).json_schema()["properties"].items():
+            properties[name].setdefault("description", inherited["description"])
+        return schema
+
+
+class Recipe(BaseModel):
+    """One domain model: its documents, its tokenizer, its mixture, its training, its benchmarks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Recipe")
+
+    name: str = Field(title="Name", pattern=NAME, description="Short name of the recipe and of the model it publishes.")
+    domain: str = Field(
+        title="Domain", pattern=NAME, description="Folder of the store; recipes of one domain share their stages."
+    )
+    description: str = Field("", title="Description", description="One sentence for the model card.")
+    sources: tuple[Source, ...] = Field(title="Sources", min_length=1, description="Where the documents come from.")
+    filter: FilterConfig = Field(
+        default_factory=FilterConfig, title="Filter", description="Rules that decide which documents are kept."
+    )
+    deduplicate: DeduplicateConfig = Field(
+        default_factory=DeduplicateConfig, title="Deduplicate", description="What counts as the same text twice."
+    )
+    decontaminate: DecontaminateConfig = Field(
+        default_factory=DecontaminateConfig,
+        title="Decontaminate",
+        description="What counts as overlap with a benchmark, and how many documents are held out.",
+    )
+    tokenizer: TokenizerConfig | None = Field(
+        None, title="Tokenizer", description="Train a tokenizer on the corpora. Null when `train.init_from` brings one."
+    )
+    tokenize: TokenizeConfig = Field(
+        default_factory=TokenizeConfig, title="Tokenize", description="How documents become token shards."
+    )
+    mix: MixConfig = Field(title="Mix", description="Token shares, token budget, sequence and batch.")
+    train: TrainRecipe = Field(title="Train", description="Model, optimizer, schedule.")
+    evaluate: EvaluateConfig = Field(title="Evaluate", description="Benchmarks and held-out text.")
+    publish: PublishConfig = Field(
+        default_factory=PublishConfig, title="Publish", description="What the model card says beyond what is computed."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _domain_is_the_name(cls, raw: object) -> object:
+        if isinstance(raw, dict) and "domain" not in raw and "name" in raw:
+            return {**raw, "domain": raw["name"]}
+        return raw
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        names = [source.name for source in self.sources]
+        if repeated := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"sources named twice: {', '.join(repeated)}. Each source needs a name of its own.")
+        for name in self.mix.token_shares:
+            if name not in names:
+                raise ValueError(f"mix.token_shares.{name}: no source has this name{_nearest(name, names)}.")
+        if (self.train.schedule.warmup_tokens or 0) >= self.mix.token_budget:
+            raise ValueError(
+                f"train.schedule.warmup_tokens is {self.train.schedule.warmup_tokens:,} and the whole token budget "
+                f"{self.mix.token_budget:,}: the rate would never be reached. Shorten it, or leave it out for a tenth."
+            )
+        if (self.tokenizer is None) != (self.train.init_from is not None):
+            raise ValueError(
+                "a model from scratch needs `tokenizer`, and one that continues from `train.init_from` uses the "
+                "tokenizer of those weights: give exactly one of the two."
+            )
+        return self
+
+    def source(self, name: str) -> Source:
+        """The source called `name`."""
+        return next(source for source in self.sources if source.name == name)
+
+    @property
+    def mixed_sources(self) -> tuple[str, ...]:
+        """Sources that are trained on, in the recipe's order."""
+        return tuple(source.name for source in self.sources if self.mix.token_shares.get(source.name, 0) > 0)
+
+    def decontaminate_config(self) -> DecontaminateConfig:
+        """Decontamination is driven by the very benchmarks that evaluation will run."""
+        return self.decontaminate.model_copy(update={"benchmarks": self.evaluate.benchmarks})
+
+    def evaluate_config(self, weights: Weights) -> EvaluateStageConfig:
+        """The evaluation of the model, or of its base, at the length that training has taught."""
+        context_tokens = self.evaluate.context_tokens or self.mix.sequence_tokens
+        evaluate = replace(self.evaluate, context_tokens=context_tokens)
+        return EvaluateStageConfig(evaluate=evaluate, weights=weights)
+
+    def publish_config(self) -> PublishConfig:
+        """What the papers say, with the recipe's name and description where they say nothing else."""
+        given = self.publish
+        return given.model_copy(
+            update={"name": given.name or self.name, "description": given.description or self.description}
+        )
+
+    def train_config(self) -> TrainConfig:
+        """What the trainer is told: all of `train` but where the first weights lie, which enter by content."""
+        return TrainConfig(**{field.name: getattr(self.train, field.name) for field in fields(TrainConfig)})
+
+
+def _nearest(name: str, names: list[str]) -> str:
+    close = get_close_matches(name, names, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; the sources are {', '.join(names)}"

@@ -1,0 +1,85 @@
+"""Who shows a build: the log of a Prefect run, or a terminal. A build tells its view what starts, moves and ends."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Protocol
+
+from prefect.logging import get_run_logger
+
+from domainlm.tasks.progress import Progress
+from domainlm.tasks.store import Sealed
+
+KEPT = {
+    "kept": "kept",
+    "held_out": "held out",
+    "shards": "documents in token shards",
+    "sampled": "documents sampled",
+    "not_sampled": "not needed",
+}
+LOG_INTERVAL_S = 15.0  # a line is a kilobyte in Prefect's database; the full log is in the stage's directory
+
+
+class View(Protocol):
+    """Shows a build."""
+
+    def started(self, name: str) -> None:
+        """A stage is looked for in the store and, if it is not there, built."""
+
+    def moved(self, progress: Progress) -> None:
+        """The stage that is being built is this far."""
+
+    def finished(self, name: str, sealed: Sealed, *, reused: bool) -> None:
+        """A stage's output is there."""
+
+
+class RunLogView:
+    """Writes to the log of the Prefect run, sparingly."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.logged_s = 0.0
+
+    def started(self, name: str) -> None:
+        """Remember what runs."""
+        self.name, self.logged_s = name, time.monotonic()
+
+    def moved(self, progress: Progress) -> None:
+        """One line every `LOG_INTERVAL_S`."""
+        if time.monotonic() - self.logged_s >= LOG_INTERVAL_S:
+            self.logged_s = time.monotonic()
+            note = f", {progress.note}" if progress.note else ""
+            get_run_logger().info(f"{self.name}: {progress.done:,.0f} of {progress.total:,.0f} {progress.unit}{note}")
+
+    def finished(self, name: str, sealed: Sealed, *, reused: bool) -> None:
+        """One line a stage."""
+        get_run_logger().info(f"{name}: {'reused' if reused else 'built'} {sealed.path.name}{summary(sealed)}")
+
+
+def summary(sealed: Sealed) -> str:
+    """What a stage did, in a few words: `: 1,204 kept, 153 out (language 3, too_short 150)`."""
+    fates = {fate: count for fate, count in sealed.manifest.fates.items() if count}
+    told = [f"{fates[fate]:,} {words}" for fate, words in KEPT.items() if fate in fates]
+    out = sorted(((count, fate) for fate, count in fates.items() if fate not in KEPT), reverse=True)
+    if out:
+        told.append(f"{sum(count for count, _ in out):,} out ({', '.join(f'{fate} {count:,}' for count, fate in out)})")
+    return ": " + ", ".join(told) if told else ""
+
+
+_view: ContextVar[View | None] = ContextVar("view", default=None)
+
+
+@contextmanager
+def shown_by(view: View) -> Iterator[None]:
+    """Builds inside are shown by `view` rather than in the run's log."""
+    token = _view.set(view)
+    try:
+        yield
+    finally:
+        _view.reset(token)
+
+
+def current_view() -> View:
+    """The view of the build that runs here."""
+    return _view.get() or RunLogView()

@@ -1,0 +1,1 @@
+"""What: one stage a file, and the store that seals its output."""

@@ -1,0 +1,118 @@
+"""Train: the trainer under torchrun, on a mixture of token shards; from scratch, or on from given weights.
+
+In:  mixture           mixture.json
+     tokenizer         files of the tokenizer directory
+     corpus.<source>   token shards, one directory for each corpus of the mixture
+     init_from         a Hugging Face directory to continue from (only where the config has no `model`)
+Out: model/            a Hugging Face directory: config.json, model.safetensors, generation_config.json, tokenizer
+Records (evidence, not content): train.json, train.log, metrics.jsonl, events.jsonl, checkpoints/, done.json
+
+A run that was stopped or killed goes on from its last checkpoint when the stage is built again.
+"""
+
+import json
+from pathlib import Path
+
+from domainlm.tasks import progress
+from domainlm.tasks.manifest import Books
+from domainlm.tasks.mix import CORPUS
+from domainlm.tasks.processes import Preempted, failure, last_object, run_program
+from domainlm.tasks.runtime import Runtime
+from domainlm.tasks.stage import Inputs, stage
+from domainlm.tasks.tokenize import tokenizer_directory
+from domainlm.trainer.config import TrainConfig
+from domainlm.trainer.job import EXIT_PREEMPTED, Place, TrainJob, outcome, save_job
+from domainlm.trainer.ledger import Accounting, Ledger
+from domainlm.trainer.mixture import Mixture, load_mixture
+from domainlm.trainer.supervisor import torchrun_command
+
+RECORDS = ("train.json", "train.log", "metrics.jsonl", "events.jsonl", "checkpoints", "done.json")
+
+
+@stage(version=1, disk_factor=0.5, resumes=True)
+def train(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
+    """Train to the end of the token budget, or raise `Preempted` with a checkpoint to go on from."""
+    job = make_job(config, inputs, out, runtime)
+    mixture = load_mixture(job.mixture)
+    if outcome(out) != "done":  # killed between the end of training and sealing
+        run(job, mixture, runtime)
+    accounting = Ledger(mixture, job.corpora).accounting()
+    done = json.loads((out / "done.json").read_text())
+    check_tokens(accounting, done["tokens"])
+    trained = {f"tokens.{corpus.corpus}": corpus.trained_tokens for corpus in accounting.corpora}
+    last = last_object(out / "metrics.jsonl", "loss") or {}
+    loss = {} if last.get("loss") is None else {"last_loss": float(str(last["loss"]))}
+    figures = {name: done[name] for name in ("tokens", "steps", "seconds", "parameters", "skipped_steps")}
+    return Books(counts={**figures, **loss, **trained}, records=RECORDS)
+
+
+def make_job(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -> TrainJob:
+    """All that the trainer is told: what to train, where its inputs lie, how wide to run."""
+    corpora = {name.removeprefix(CORPUS): part.root for name, part in inputs.items() if name.startswith(CORPUS)}
+    return TrainJob(
+        config=config,
+        mixture=inputs["mixture"].paths()[0].resolve(),
+        corpora={name: corpora[name].resolve() for name in sorted(corpora)},
+        tokenizer=tokenizer_directory(inputs).resolve(),
+        init_from=model_directory(inputs, "init_from").resolve() if "init_from" in inputs else None,
+        output=out.resolve(),
+        place=Place(
+            device=runtime.device,
+            microbatch_sequences=runtime.microbatch_sequences,
+            checkpoint_every_s=runtime.checkpoint_every_s,
+            keep_checkpoints=runtime.keep_checkpoints,
+        ),
+    )
+
+
+def run(job: TrainJob, mixture: Mixture, runtime: Runtime) -> None:
+    """One supervised torchrun. What it left decides how it ended, for torchrun's exit code does not tell."""
+    save_job(job, job.output / "train.json")
+    command = torchrun_command(
+        job.output / "train.json", processes=runtime.processes, max_restarts=runtime.max_restarts
+    )
+    log = job.output / "train.log"
+    code = run_program(
+        "training", command, log=log, runtime=runtime, on_poll=lambda: report_progress(job.output, mixture)
+    )
+    ended = outcome(job.output)
+    if ended == "preempted" or code == EXIT_PREEMPTED:
+        raise Preempted(
+            f"training was asked to stop and left a checkpoint in {job.output / 'checkpoints'}. Run the same build "
+            "again, and it goes on from there."
+        )
+    if ended == "failed":
+        raise failure("training", code, log)
+    report_progress(job.output, mixture)
+
+
+def report_progress(output: Path, mixture: Mixture) -> None:
+    """Tell the watcher what the newest line of metrics.jsonl says."""
+    line = last_object(output / "metrics.jsonl", "loss")
+    if line is None:
+        return
+    loss = "not finite" if line["loss"] is None else f"{float(str(line['loss'])):.2f}"
+    note = f"loss {loss}, {float(str(line['tokens_per_s'])):,.0f} tokens/s"
+    progress.report(float(str(line["tokens"])), mixture.num_steps * mixture.batch_tokens, "tokens", note)
+
+
+def check_tokens(accounting: Accounting, trained: int) -> None:
+    """The token budget is the tokens of the corpora and the rest that fills no step, and the run trained on them."""
+    accounted = sum(corpus.trained_tokens for corpus in accounting.corpora)
+    if accounted != trained or accounted + accounting.remainder_tokens != accounting.token_budget:
+        raise ValueError(
+            f"the run trained on {trained:,} tokens; the ledger accounts for {accounted:,}, and for "
+            f"{accounting.remainder_tokens:,} that are left of a budget of {accounting.token_budget:,}. Nothing was "
+            "sealed; please report this."
+        )
+
+
+def model_directory(inputs: Inputs, name: str) -> Path:
+    """The directory that the config.json of a model input lies in."""
+    for path in inputs[name].paths():
+        if path.name == "config.json":
+            return path.parent
+    raise FileNotFoundError(
+        f"{inputs[name].origin} has no config.json but {', '.join(inputs[name].files[:8])}; give a Hugging Face model "
+        "directory (config.json, model.safetensors, tokenizer.json)."
+    )

@@ -1,0 +1,174 @@
+"""One build of the pharmacopoeia, looked at from all sides: what is published, reused, traced, explained."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from domainlm.flows.chain import build_model
+from domainlm.flows.life import life_of
+from domainlm.flows.materials import gather
+from domainlm.flows.planner import PlanLine, Planner
+from domainlm.flows.recipe import Recipe
+from domainlm.flows.recipe_loading import load_recipe
+from domainlm.flows.show import newest, report
+from domainlm.flows.tracing import open_ledger, trace_rows
+from domainlm.tasks.runtime import Runtime
+from domainlm.tasks.store import Sealed, Store
+
+from .conftest import SMALL, Built
+
+BIN = Path(sys.executable).parent
+ALLOWED = {"CC-BY-4.0", "CC0-1.0", "LicenseRef-CC-BY-unversioned", "LicenseRef-public-domain"}
+RULES = {  # what truth.jsonl expects, and the rules that may say so
+    "kept": {"kept"},
+    "duplicate": {"deduplicate", "kept"},
+    "near_duplicate": {"deduplicate", "kept"},
+    "language": {"language"},
+    "too_short": {"length"},
+    "repetition": {"gopher_repetition"},
+    "boilerplate": {"boilerplate"},
+    "leak": {"decontaminate"},
+    "license": {"license"},
+    "deleted": {"origin"},
+}
+
+
+def plan_of(recipe: Recipe, runtime: Runtime) -> list[PlanLine]:
+    planner = Planner(Store(runtime.store / recipe.domain))
+    build_model(recipe, gather(recipe, runtime), planner)
+    return planner.lines
+
+
+def test_a_build_publishes_a_model_with_its_papers(built: Built) -> None:
+    path = built.published.path
+    for name in ("report.html", "report.json", "MODEL_CARD.md", "DATA_SHEET.md", "model/model.safetensors"):
+        assert (path / name).stat().st_size > 0
+    model = AutoModelForCausalLM.from_pretrained(path / "model")
+    tokenizer = AutoTokenizer.from_pretrained(path / "model")
+    assert model.config.vocab_size >= len(tokenizer)
+    assert not list(path.rglob("*.pkl")) + list(path.rglob("*.bin"))
+
+
+def test_a_second_build_would_rebuild_nothing(built: Built) -> None:
+    assert all(line.reused for line in plan_of(built.recipe, built.runtime))
+
+
+def test_another_place_changes_no_key(built: Built) -> None:
+    elsewhere = built.runtime.model_copy(update={"workers": 7, "processes": 3, "threads": 2, "microbatch_sequences": 1})
+    assert all(line.reused for line in plan_of(built.recipe, elsewhere))
+
+
+def test_a_changed_threshold_rebuilds_what_follows_and_says_so(built: Built) -> None:
+    rules = "[{rule: license}, {rule: length, min_words: 25}]"
+    lines = {line.name: line for line in plan_of(load_recipe("demo", (*SMALL, f"filter.rules={rules}")), built.runtime)}
+    assert lines["acquire.leaflets"].reused
+    assert not lines["filter.leaflets"].reused
+    assert "rules.length.min_words: 20 -> 25" in lines["filter.leaflets"].because
+    assert "rules.language is gone" in lines["filter.leaflets"].because
+    assert any("after filter" in reason for reason in lines["deduplicate"].because)
+
+
+def test_a_longer_budget_reuses_the_whole_corpus(built: Built) -> None:
+    lines = plan_of(load_recipe("demo", (*SMALL, "mix.token_budget=50000")), built.runtime)
+    built_anew = [line.name for line in lines if not line.reused]
+    assert built_anew == ["mix", "train", "evaluate.model", "evaluate.base", "publish.demo"]
+    assert lines[-5].because == ("token_budget: 40000 -> 50000",)
+
+
+def test_every_document_met_the_fate_that_the_truth_foretells(built: Built, pharmacopoeia: Path) -> None:
+    """Ground truth is known: each planted kind of noise is scored, and all but a few of its documents are caught."""
+    stages = newest(Store(built.runtime.store / "demo"), "demo").stages
+    fates = actual_fates(stages)
+    met: Counter[str] = Counter()
+    asked: Counter[str] = Counter()
+    for line in map(json.loads, (pharmacopoeia / "truth.jsonl").read_text().splitlines()):
+        if line["fate"] != "dead_letter":
+            asked[line["fate"]] += 1
+            met[line["fate"]] += fates.get(line["doc_id"]) in RULES[line["fate"]]
+    caught = {fate: met[fate] / asked[fate] for fate in asked}
+    assert min(caught.values()) >= 0.9, caught
+    assert caught["kept"] >= 0.98, caught
+    assert caught["license"] == caught["deleted"] == 1.0, caught
+
+
+def test_both_directions_of_the_ledger_agree(built: Built) -> None:
+    store = Store(built.runtime.store / "demo")
+    ledger = open_ledger(store, "demo")
+    documents = trace_rows(ledger, step=7, document=None)
+    for row in documents:
+        steps = trace_rows(ledger, step=None, document=str(row["doc_id"]))
+        assert sum(int(str(one["tokens"])) for one in steps if one["step"] == 7) == row["tokens"]
+    assert sum(int(str(row["tokens"])) for row in documents) == ledger.mixture.batch_tokens
+    assert {str(row["license"]) for row in documents} <= ALLOWED
+
+
+def test_a_documents_life_is_told_from_its_source_to_its_fate(built: Built, pharmacopoeia: Path) -> None:
+    truth = [json.loads(line) for line in (pharmacopoeia / "truth.jsonl").read_text().splitlines()]
+    foreign = next(line["doc_id"] for line in truth if line["fate"] == "language")
+    events = life_of(foreign, newest(Store(built.runtime.store / "demo"), "demo").stages)
+    verdicts = {event.details["rule"]: event.details["keep"] for event in events if event.what == "verdicts"}
+    assert list(dict.fromkeys(event.stage for event in events)) == ["acquire.abstracts", "filter.abstracts"]
+    assert verdicts["language"] is False
+    assert verdicts["license"] is True
+
+
+def test_show_prints_all_of_a_build_as_json(built: Built) -> None:
+    command = [BIN / "domainlm", "show", "demo", "--json", "--store", built.runtime.store]
+    shown = json.loads(subprocess.run(command, capture_output=True, check=True).stdout)
+    assert Path(shown["path"]) == built.published.path.resolve()
+    assert shown["stages"]["acquire.abstracts"]["fates"]["kept"] > 0
+    assert {score["metric"] for score in shown["report"]["scores"]} >= {"accuracy", "bits_per_byte"}
+    assert shown == json.loads(json.dumps(report(newest(Store(built.runtime.store / "demo"), "demo"))))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("sources.general.path=genral/*.jsonl", "finds no file"),
+        ("sources.general.path=../secret/*.jsonl", "leads out of"),
+        (f"evaluate.benchmarks.medqa.sha256={'f' * 64}", "the recipe pins ffff"),
+    ],
+)
+def test_what_is_wrong_outside_stops_a_build_before_any_work(
+    change: str, message: str, pharmacopoeia: Path, tmp_path: Path
+) -> None:
+    recipe = load_recipe("demo", (*SMALL, change))
+    with pytest.raises((FileNotFoundError, ValueError), match=message):
+        gather(recipe, Runtime(store=tmp_path, data=pharmacopoeia))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_budget_beyond_the_corpus_names_the_largest_possible(built: Built) -> None:
+    command = [BIN / "domainlm", "build", "demo", "--store", built.runtime.store, "--data", built.runtime.data]
+    settings = [
+        argument
+        for setting in (*SMALL, "mix.max_repetitions=1", "mix.token_budget=900000")
+        for argument in ("--set", setting)
+    ]
+    done = subprocess.run([*command, *settings], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "repetition" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def actual_fates(stages: Mapping[str, Sealed]) -> dict[str, str]:
+    """What became of every document, from the verdicts and the files of the stages alone."""
+    fates: dict[str, str] = {}
+    for name, sealed in stages.items():
+        for file in sorted(sealed.path.rglob("verdicts/**/*.parquet")):
+            for row in pq.read_table(file, columns=["doc_id", "rule", "keep"]).to_pylist():
+                if not row["keep"]:
+                    fates.setdefault(row["doc_id"], row["rule"].split(".")[0])
+        if name.startswith("decontaminate"):
+            for fate in ("kept", "held_out"):
+                for file in sorted((sealed.path / fate).glob("*.parquet")):
+                    for doc_id in pq.read_table(file, columns=["doc_id"])["doc_id"].to_pylist():
+                        fates[doc_id] = "kept"
+    return fates

@@ -1,0 +1,78 @@
+"""Recipes: shipped ones are valid, extending and overriding change what they say, faults are told in full."""
+
+from pathlib import Path
+
+import pytest
+
+from domainlm.flows.recipe_files import RecipeError, read_tree, shipped_recipes
+from domainlm.flows.recipe_loading import load_recipe
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_shipped_recipe_is_valid(name: str) -> None:
+    assert load_recipe(name).name == name
+
+
+def test_settings_reach_lists_by_name_and_by_number() -> None:
+    recipe = load_recipe(
+        "realdata", ["mix.token_budget=2e6", "sources.plos.license=CC-BY-4.0", "evaluate.benchmarks.0.limit=7"]
+    )
+    assert recipe.mix.token_budget == 2_000_000
+    assert recipe.source("plos").license == "CC-BY-4.0"
+    assert recipe.evaluate.benchmarks[0].limit == 7
+
+
+def test_a_recipe_that_extends_another_keeps_what_it_does_not_change() -> None:
+    general, base = load_recipe("realdata-general"), load_recipe("realdata")
+    assert general.train == base.train
+    assert general.mixed_sources == ("general",)
+    assert (general.domain, general.name) == ("realdata", "realdata-general")
+
+
+def test_a_typo_is_told_with_its_path_its_value_and_the_nearest_name() -> None:
+    with pytest.raises(RecipeError, match=r"mix\.tokn_budget: no such setting .*7.*did you mean `token_budget`\?"):
+        load_recipe("realdata", ["mix.tokn_budget=7"])
+
+
+def test_a_typo_inside_a_rule_is_told_with_the_nearest_name() -> None:
+    with pytest.raises(RecipeError, match=r"min_wrds: no such setting .*did you mean `min_words`"):
+        load_recipe("realdata", ["filter.rules=[{rule: length, min_wrds: 5}]"])
+
+
+def test_a_typo_in_the_trainers_settings_is_told_with_the_nearest_name() -> None:
+    with pytest.raises(RecipeError, match=r"train\.schedule\.warmup_token: .*did you mean `warmup_tokens`"):
+        load_recipe("realdata", ["train.schedule.warmup_token=5"])
+
+
+def test_every_fault_is_told_at_once() -> None:
+    with pytest.raises(RecipeError) as caught:
+        load_recipe("realdata", ["mix.token_budget=-1", "train.peak_lr=fast", "name=Bad Name"])
+    assert all(path in str(caught.value) for path in ("mix.token_budget", "train.peak_lr", "name"))
+
+
+def test_a_share_for_a_source_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(RecipeError, match=r"mix\.token_shares\.trails: no source has this name; did you mean 'trials'"):
+        load_recipe("realdata", ["mix.token_shares={trails: 1.0}"])
+
+
+def test_a_warm_up_longer_than_the_budget_is_refused() -> None:
+    """A small recipe that extends a large one inherits its warm-up: the rate then never leaves zero."""
+    with pytest.raises(RecipeError, match="the rate would never be reached"):
+        load_recipe("realdata", ["train.schedule.warmup_tokens=1e9"])
+
+
+def test_weights_and_a_new_tokenizer_exclude_each_other() -> None:
+    with pytest.raises(RecipeError, match=r"give exactly one of the two"):
+        load_recipe("realdata", ["tokenizer=null"])
+
+
+def test_an_unknown_recipe_is_told_with_the_nearest_name() -> None:
+    with pytest.raises(RecipeError, match="did you mean 'realdata'"):
+        load_recipe("realdta")
+
+
+def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "twice.yaml"
+    path.write_text("name: a\nname: b\n")
+    with pytest.raises(RecipeError, match="`name` is given twice"):
+        read_tree(str(path), beside=Path())

@@ -1,0 +1,95 @@
+import json
+
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from domainlm.tasks.processes import Preempted, Refused
+from domainlm.tasks.progress import Progress, watched_by
+from domainlm.tasks.runtime import Runtime
+from domainlm.tasks.store import Sealed, Store
+from domainlm.tasks.train import train
+from domainlm.trainer.config import ModelConfig, TrainConfig
+
+
+@pytest.fixture
+def trained(build) -> Sealed:
+    return build.stages["train"]
+
+
+@pytest.fixture
+def config(trained) -> TrainConfig:
+    shape = {
+        name: trained.manifest.config["model"][name] for name in ("layers", "width", "heads", "kv_heads", "mlp_width")
+    }
+    return TrainConfig(model=ModelConfig(**shape))
+
+
+def test_a_trained_model_is_a_hugging_face_directory(trained):
+    model = AutoModelForCausalLM.from_pretrained(trained.path / "model", local_files_only=True)
+    assert model.num_parameters() == trained.manifest.counts["parameters"]
+    assert AutoTokenizer.from_pretrained(trained.path / "model").bos_token == "<|begin|>"
+
+
+def test_only_the_model_is_content_and_all_else_is_a_record(trained):
+    assert {name.split("/")[0] for name in trained.part().files} == {"model"}
+    records = {output.path.split("/")[0] for output in trained.manifest.outputs if output.record}
+    assert records >= {"train.json", "train.log", "metrics.jsonl", "events.jsonl", "checkpoints", "done.json"}
+
+
+def test_every_token_of_the_budget_is_accounted_for_by_corpus(trained):
+    counts = trained.manifest.counts
+    assert counts["steps"] == 48
+    assert counts["tokens"] == counts["tokens.leaflets"] + counts["tokens.plain"] == 48 * 256
+    assert counts["tokens.leaflets"] == pytest.approx(0.75 * 48 * 256, abs=32)
+
+
+def test_the_loss_falls_and_its_last_value_is_counted(trained):
+    losses = [json.loads(line)["loss"] for line in (trained.path / "metrics.jsonl").read_text().splitlines()]
+    assert len(losses) == 48
+    assert losses[-1] == trained.manifest.counts["last_loss"] < losses[0] - 1
+
+
+def test_train_json_alone_holds_the_places(build, trained):
+    assert str(build.store.root) in (trained.path / "train.json").read_text()
+    assert str(build.store.root) not in json.dumps(dict(trained.manifest.config))
+
+
+def test_a_run_that_is_stopped_keeps_a_checkpoint_and_ends_with_the_same_weights(build, trained, config, tmp_path):
+    store, seen = Store(tmp_path / "stopped"), []
+    stop = False
+
+    def watch(progress: Progress) -> None:
+        nonlocal stop
+        seen.append(progress)
+        stop = progress.done > 0
+
+    with watched_by(watch, lambda: stop), pytest.raises(Preempted, match="goes on from there"):
+        train.build(store, config, build.train_inputs(), build.runtime)
+    assert 0 < seen[-1].done < seen[-1].total == 48 * 256
+    assert seen[-1].unit == "tokens"
+    assert "loss" in seen[-1].note
+    assert list(next(store.root.glob("train-*.partial")).glob("checkpoints/step-*"))
+    resumed = train.build(store, config, build.train_inputs(), build.runtime)
+    assert '"event": "resume"' in (resumed.path / "events.jsonl").read_text()
+    assert resumed.part("model").digest == trained.part("model").digest
+
+
+def test_training_continues_from_given_weights(build, trained, tmp_path):
+    inputs = {**build.train_inputs(), "init_from": trained.part("model")}
+    continued = train.build(Store(tmp_path / "more"), TrainConfig(model=None, peak_lr=1e-3), inputs, build.runtime)
+    assert continued.manifest.inputs["init_from"].origin == f"{trained.path.name}/model"
+    assert continued.manifest.counts["last_loss"] < trained.manifest.counts["last_loss"]
+
+
+def test_a_job_that_cannot_work_is_refused_in_the_words_of_the_trainer_and_not_tried_again(build, tmp_path):
+    config = TrainConfig(model=ModelConfig(layers=1, max_positions=16))
+    with pytest.raises(Refused, match=r"training refused: sequences of 32 tokens are longer than the 16 positions"):
+        train.build(Store(tmp_path / "refused"), config, build.train_inputs(), Runtime(max_restarts=3))
+    log = next((tmp_path / "refused").glob("train-*.partial/train.log")).read_text()
+    assert log.count("error: ") == 1
+
+
+def test_a_directory_without_a_config_is_no_model_to_continue_from(build, tmp_path):
+    inputs = {**build.train_inputs(), "init_from": build.stages["mix"].part()}
+    with pytest.raises(FileNotFoundError, match=r"has no config.json but mixture.json"):
+        train.build(Store(tmp_path / "none"), TrainConfig(model=None), inputs, build.runtime)

@@ -1,0 +1,139 @@
+"""The supervisor, with real processes: nothing that it started outlives it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from domainlm.trainer.job import outcome
+from domainlm.trainer.supervisor import descendants, supervise, torchrun_command
+
+from .conftest import World, command, environment
+from .test_faults import OFTEN, events, ranks_below, wait_until
+
+# A child with a child of its own in another session, as torchrun has; both write their pid.
+FAMILY = """
+import os, subprocess, sys, time
+from pathlib import Path
+inner = "import signal, time; signal.signal(signal.SIGTERM, {handler}); time.sleep(60)"
+child = subprocess.Popen([sys.executable, "-c", inner], start_new_session=True)
+Path(sys.argv[1]).write_text(f"{{os.getpid()}} {{child.pid}}")
+time.sleep(60)
+"""
+
+
+def is_alive(pid: int) -> bool:
+    """Whether the process exists and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def family(tmp_path: Path, handler: str) -> list[str]:
+    return [sys.executable, "-c", FAMILY.format(handler=handler), str(tmp_path / "pids")]
+
+
+def pids(tmp_path: Path) -> list[int]:
+    path = tmp_path / "pids"
+    return [int(pid) for pid in path.read_text().split()] if path.is_file() else []
+
+
+def test_output_goes_to_the_log_and_the_exit_code_comes_back(tmp_path: Path) -> None:
+    code = "import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)"
+    assert supervise([sys.executable, "-uc", code], log=tmp_path / "a/log", poll_s=0.05) == 7
+    assert sorted((tmp_path / "a/log").read_text().split()) == ["err", "out"]
+
+
+def test_environment_and_directory_are_given(tmp_path: Path) -> None:
+    code = "import os; print(os.environ['COLOUR'], os.getcwd())"
+    supervise([sys.executable, "-c", code], log=tmp_path / "log", env={"COLOUR": "blue"}, cwd=tmp_path, poll_s=0.05)
+    assert (tmp_path / "log").read_text().split() == ["blue", str(tmp_path)]
+
+
+def test_a_stop_reaches_the_whole_tree(tmp_path: Path) -> None:
+    code = supervise(
+        family(tmp_path, "signal.SIG_DFL"),
+        log=tmp_path / "log",
+        should_stop=lambda: bool(pids(tmp_path)),
+        poll_s=0.05,
+        grace_s=5,
+    )
+    assert code == -signal.SIGTERM
+    wait_until(lambda: not any(is_alive(pid) for pid in pids(tmp_path)), seconds=5)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, RuntimeError])
+def test_an_exception_on_its_way_up_leaves_nobody_behind_not_even_the_deaf(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    def look() -> None:
+        if pids(tmp_path):
+            time.sleep(0.3)  # the inner child needs a moment to turn deaf
+            raise error
+
+    with pytest.raises(error):
+        supervise(family(tmp_path, "signal.SIG_IGN"), log=tmp_path / "log", on_poll=look, poll_s=0.05, grace_s=0.3)
+    wait_until(lambda: not any(is_alive(pid) for pid in pids(tmp_path)), seconds=5)
+
+
+def test_kill_9_of_the_supervisor_leaves_no_rank_alive(world: World) -> None:
+    job = world.job("orphans", place=OFTEN)
+    command(job, 2)  # writes train.json
+    path = job.output.with_suffix(".json")
+    code = (
+        "import sys; from pathlib import Path; from domainlm.trainer.supervisor import *;"
+        f"supervise(torchrun_command(Path({str(path)!r}), processes=2), log=Path({str(path)!r} + '.log'))"
+    )
+    supervisor = subprocess.Popen([sys.executable, "-c", code], env=environment())
+    wait_until(lambda: "checkpoint" in events(job))
+    tree, ranks = descendants(supervisor.pid), ranks_below(supervisor.pid)
+    assert len(ranks) == 2
+    supervisor.kill()
+    supervisor.wait()
+    wait_until(lambda: not any(is_alive(pid) for pid in tree), seconds=40)
+    assert outcome(job.output) in ("preempted", "done")
+
+
+def test_kill_9_of_the_launcher_leaves_no_rank_alive(world: World) -> None:
+    job = world.job("launcher", place=OFTEN)
+    launcher = subprocess.Popen(command(job, 2), env=environment(), stderr=subprocess.DEVNULL)
+    wait_until(lambda: "checkpoint" in events(job))
+    ranks = ranks_below(launcher.pid)
+    assert len(ranks) == 2
+    launcher.kill()
+    launcher.wait()
+    wait_until(lambda: not any(is_alive(pid) for pid in ranks), seconds=10)
+    assert outcome(job.output) in ("failed", "done")
+
+
+def test_a_stop_leaves_a_checkpoint_and_the_next_start_ends_the_run(world: World) -> None:
+    job = world.job("stopped", place=OFTEN)
+    command(job, 2)
+    arguments = torchrun_command(job.output.with_suffix(".json"), processes=2, max_restarts=3)
+    log = job.output.with_suffix(".log")
+    code = supervise(
+        arguments, log=log, env=environment(), should_stop=lambda: "checkpoint" in events(job), poll_s=0.02, grace_s=25
+    )
+    assert code != 0
+    assert outcome(job.output) == "preempted"
+    assert events(job).count("start") == 1  # the launcher did not start it again
+    assert supervise(arguments, log=log, env=environment(), poll_s=0.1) == 0
+    assert outcome(job.output) == "done"
+    assert events(job)[-1] == "done"
+    assert not (job.output / "preempted.json").exists()
+
+
+def test_a_job_that_cannot_work_ends_with_its_reason(world: World, tmp_path: Path) -> None:
+    path = tmp_path / "train.json"
+    path.write_text('{"confg": {}}')
+    environ = {**environment(), "PYTHONPATH": os.pathsep.join(sys.path)}
+    code = supervise(
+        [sys.executable, "-m", "domainlm.trainer", "--config", str(path)], log=tmp_path / "log", env=environ
+    )
+    assert code == 2
+    assert "unknown key `confg`; did you mean `config`?" in (tmp_path / "log").read_text()

@@ -1,0 +1,100 @@
+"""From a job to the parts of a run: checks first, cheap ones before dear ones, then data, model, optimizer."""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedConfig
+
+from . import preflight
+from .fsdp import recompute_activations, shard
+from .job import TrainJob
+from .ledger import open_streams
+from .loader import Loader
+from .mixture import Mixture, load_mixture
+from .model import (
+    LanguageModel,
+    build_on_meta,
+    fresh_weights,
+    given_config,
+    given_weights,
+    llama_config,
+    materialise,
+    without_dropout,
+)
+from .optimizer import ShardedAdamW
+from .ranks import Ranks
+from .sampler import Sampler
+from .shards import ShardHeader
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the loop works with."""
+
+    mixture: Mixture
+    loader: Loader
+    hf_config: PreTrainedConfig
+    model: LanguageModel
+    optimizer: ShardedAdamW
+    identity: dict[str, Any]
+    """What decides the weights; a checkpoint of another identity is refused."""
+
+
+def assemble(job: TrainJob, ranks: Ranks) -> Parts:
+    """Check the job against its files, and build the parts.
+
+    Raises:
+        FileNotFoundError, ValueError: the run cannot work; the message says what to do.
+    """
+    preflight.check_files(job)
+    mixture = load_mixture(job.mixture)
+    preflight.check_batch(mixture, num_ranks=ranks.num_ranks)
+    preflight.check_tokenizer(mixture, job.tokenizer)
+    streams = open_streams(mixture, job.corpora)
+    hf_config = without_dropout(_model_config(job, preflight.check_tokens(mixture, streams)))
+    preflight.check_model(mixture, hf_config, job.init_from)
+    preflight.verify_shards(mixture, job.corpora, rank=ranks.rank, num_ranks=ranks.num_ranks)
+    loader = Loader(Sampler(mixture), streams, rank=ranks.rank, num_ranks=ranks.num_ranks)
+    model = _sharded_model(job, ranks, hf_config)
+    optimizer = ShardedAdamW(model, job.config.optimizer)
+    return Parts(mixture, loader, hf_config, model, optimizer, _identity(job, mixture))
+
+
+def _model_config(job: TrainJob, header: ShardHeader) -> PreTrainedConfig:
+    if job.config.model is None:
+        assert job.init_from is not None  # TrainJob lets no other case exist
+        return given_config(job.init_from)
+    return llama_config(job.config.model, vocab_size=header.vocab_size, bos_id=header.bos_id, eos_id=header.eos_id)
+
+
+def _sharded_model(job: TrainJob, ranks: Ranks, hf_config: PreTrainedConfig) -> LanguageModel:
+    model = build_on_meta(hf_config, z_loss=job.config.z_loss)
+    if job.place.activation_checkpointing:
+        recompute_activations(model)
+    shard(model, ranks.mesh, bf16=job.config.precision == "bf16")
+    source = fresh_weights(hf_config, job.config.seed) if job.init_from is None else given_weights(job.init_from)
+    materialise(model, ranks.device, source)
+    model.train()
+    return model
+
+
+def _identity(job: TrainJob, mixture: Mixture) -> dict[str, Any]:
+    values = dataclasses.asdict(mixture)
+    corpora = json.dumps(values.pop("corpora"), sort_keys=True)
+    return {
+        "config": dataclasses.asdict(job.config),
+        "mixture": {**values, "corpora_sha256": hashlib.sha256(corpora.encode()).hexdigest()},
+        "init_from": None if job.init_from is None else _directory_digest(job.init_from),
+    }
+
+
+def _directory_digest(directory: Path) -> str:
+    """Tells one Hugging Face directory from another by its config and the sizes of its weights."""
+    digest = hashlib.sha256((directory / "config.json").read_bytes())
+    for path in sorted(directory.glob("*.safetensors")):
+        digest.update(f"{path.name} {path.stat().st_size}\n".encode())
+    return digest.hexdigest()

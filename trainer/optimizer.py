@@ -1,0 +1,89 @@
+"""The optimizer: fused AdamW over this rank's shards, gradient norm in fp64, clipping.
+
+It works on the local tensors behind the sharded parameters: the same update as on the whole ones, without the cost of
+dispatching each operation through DTensor. Norms, biases and embeddings have no weight decay.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from .config import OptimizerConfig
+from .model import LanguageModel
+
+
+class ShardedAdamW:
+    """AdamW of one rank. `shards` are the parameters by name as plain tensors that share their memory."""
+
+    def __init__(self, model: LanguageModel, config: OptimizerConfig) -> None:
+        self.config = config
+        self.parameters = dict(model.causal.named_parameters())
+        self.shards = {name: nn.Parameter(local(p.detach())) for name, p in self.parameters.items()}
+        bare = {name for name in self.parameters if not _decays(model, name)}
+        groups = [
+            {"params": [p for name, p in self.shards.items() if name not in bare], "weight_decay": config.weight_decay},
+            {"params": [p for name, p in self.shards.items() if name in bare], "weight_decay": 0.0},
+        ]
+        self.adamw = torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
+
+    def squared_norm(self) -> float:
+        """Sum of this rank's squared gradients, in fp64: its total does not depend on the number of ranks."""
+        norms = [torch.linalg.vector_norm(g, dtype=torch.float64) for g in self._gradients()]
+        return float(torch.stack(norms).square().sum())
+
+    def step(self, *, lr: float, grad_norm: float) -> None:
+        """Clip to `grad_clip` given the norm over all ranks, update, and drop the gradients."""
+        gradients = self._gradients()
+        if grad_norm > self.config.grad_clip:
+            torch._foreach_mul_(gradients, self.config.grad_clip / grad_norm)
+        for shard, gradient in zip(self.shards.values(), gradients, strict=True):
+            shard.grad = gradient
+        for group in self.adamw.param_groups:
+            group["lr"] = lr
+        self.adamw.step()
+        self.drop_gradients()
+
+    def drop_gradients(self) -> None:
+        """Forget the gradients; parameters and moments stay as they are."""
+        for parameter, shard in zip(self.parameters.values(), self.shards.values(), strict=True):
+            parameter.grad = shard.grad = None
+
+    def moments(self) -> dict[str, Tensor]:
+        """First and second moments by name, as `exp_avg/<parameter>` and `exp_avg_sq/<parameter>`; made if needed."""
+        found: dict[str, Tensor] = {}
+        for name, shard in self.shards.items():
+            state = self.adamw.state[shard]
+            if not state:
+                state["step"] = torch.zeros((), dtype=torch.float32, device=shard.device)
+                state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(shard), torch.zeros_like(shard)
+            found |= {f"{key}/{name}": state[key].detach() for key in ("exp_avg", "exp_avg_sq")}
+        return found
+
+    @property
+    def num_updates(self) -> int:
+        """Updates so far; a skipped step is none."""
+        states = [self.adamw.state[shard] for shard in self.shards.values()]
+        return int(states[0]["step"]) if states[0] else 0
+
+    @num_updates.setter
+    def num_updates(self, value: int) -> None:
+        self.moments()
+        for shard in self.shards.values():
+            self.adamw.state[shard]["step"].fill_(value)
+
+    def _gradients(self) -> list[Tensor]:
+        missing = [name for name, p in self.parameters.items() if p.grad is None]
+        if missing:
+            raise RuntimeError(f"no gradient reached {', '.join(missing[:3])}; the model does not use this parameter.")
+        return [local(p.grad) for p in self.parameters.values() if p.grad is not None]
+
+
+def local(tensor: Tensor) -> Tensor:
+    """This rank's part of a sharded tensor, sharing its memory."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def _decays(model: LanguageModel, name: str) -> bool:
+    """Matrices decay, but not an embedding: a rare token's row would shrink between its gradients."""
+    module = model.causal.get_submodule(name.rpartition(".")[0])
+    return model.causal.get_parameter(name).ndim > 1 and not isinstance(module, nn.Embedding)

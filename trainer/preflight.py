@@ -1,0 +1,97 @@
+"""Checks before the first step: what cannot work is said now, with what to do, and costs no GPU time."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from transformers import PreTrainedConfig
+
+from .job import TrainJob
+from .mixture import Mixture
+from .shards import ShardHeader, verify
+from .stream import CorpusStream
+
+
+def check_files(job: TrainJob) -> None:
+    """The directories that the job names exist."""
+    wanted: dict[str, Path] = {"tokenizer": job.tokenizer, **{f"corpora.{k}": v for k, v in job.corpora.items()}}
+    if job.init_from is not None:
+        wanted["init_from"] = job.init_from
+    for name, path in wanted.items():
+        if not path.is_dir():
+            raise FileNotFoundError(f"`{name}` is {path}, but there is no such directory; correct train.json.")
+    for directory in (job.tokenizer, *([job.init_from] if job.init_from else [])):
+        needed = "tokenizer.json" if directory == job.tokenizer else "config.json"
+        if not (directory / needed).is_file():
+            raise FileNotFoundError(f"{directory} has no {needed}; a Hugging Face directory is needed.")
+
+
+def check_batch(mixture: Mixture, *, num_ranks: int) -> None:
+    """The step divides among the ranks."""
+    if mixture.batch_sequences % num_ranks:
+        divisors = [n for n in range(1, num_ranks + 1) if mixture.batch_sequences % n == 0]
+        raise ValueError(
+            f"a step of {mixture.batch_sequences} sequences ({mixture.batch_tokens:,} tokens) does not divide among "
+            f"{num_ranks} ranks; run on {divisors[-1]} ranks, or take batch_tokens a multiple of "
+            f"{num_ranks * mixture.sequence_tokens:,}."
+        )
+
+
+def check_tokens(mixture: Mixture, streams: tuple[CorpusStream, ...]) -> ShardHeader:
+    """Every shard was made with the mixture's tokenizer; returns the header that they share."""
+    headers = {shard.path: shard.header for stream in streams for shard in stream.shards}
+    first = next(iter(headers.values()))
+    for path, header in headers.items():
+        if (header.tokenizer_digest, header.vocab_size) != (mixture.tokenizer_digest, mixture.vocab_size):
+            raise ValueError(
+                f"shard {path} was made with tokenizer {header.tokenizer_digest[:16]} ({header.vocab_size:,} entries), "
+                f"but the mixture with {mixture.tokenizer_digest[:16]} ({mixture.vocab_size:,}); tokenize it again."
+            )
+        if header != first:
+            raise ValueError(
+                f"shard {path} has bos {header.bos_id} and eos {header.eos_id}, others {first}; tokenize again."
+            )
+    return first
+
+
+def check_tokenizer(mixture: Mixture, directory: Path) -> None:
+    """The tokenizer in a directory is the one of the tokens, as far as its size tells."""
+    num_entries = _num_entries(directory)
+    if num_entries != mixture.vocab_size:
+        raise ValueError(
+            f"tokenizer {directory} has {num_entries:,} entries, but the mixture's tokens are of a vocabulary of "
+            f"{mixture.vocab_size:,}; give the tokenizer that the corpora were tokenized with."
+        )
+
+
+def check_model(mixture: Mixture, config: PreTrainedConfig, init_from: Path | None) -> None:
+    """The model has the positions and the vocabulary that the mixture needs."""
+    where = str(init_from or "config.model")
+    if init_from is not None and (init_from / "tokenizer.json").is_file():
+        check_tokenizer(mixture, init_from)
+    positions = getattr(config, "max_position_embeddings", None)
+    if positions is not None and mixture.sequence_tokens > positions:
+        raise ValueError(
+            f"sequences of {mixture.sequence_tokens:,} tokens are longer than the {positions:,} positions of {where}; "
+            f"lower sequence_tokens to {positions:,} or take a model with more positions."
+        )
+    if config.vocab_size < mixture.vocab_size:
+        raise ValueError(
+            f"{where} has a vocabulary of {config.vocab_size:,}, but the tokens are of one of {mixture.vocab_size:,}; "
+            f"tokenize the corpora with the tokenizer of that model."
+        )
+
+
+def verify_shards(mixture: Mixture, directories: Mapping[str, Path], *, rank: int, num_ranks: int) -> None:
+    """The bytes of the shards are those that were mixed; each rank checks every num_ranks-th."""
+    jobs = [(directories[corpus.name], info) for corpus in mixture.corpora for info in corpus.shards]
+    for directory, info in jobs[rank::num_ranks]:
+        verify(directory, info)
+
+
+def _num_entries(directory: Path) -> int:
+    """Entries of a tokenizer's vocabulary, added tokens included: one more than its largest id."""
+    tokenizer = json.loads((directory / "tokenizer.json").read_text(encoding="utf-8"))
+    vocabulary = tokenizer["model"]["vocab"]
+    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
+    return 1 + int(max([*ids, *(token["id"] for token in tokenizer.get("added_tokens", []))]))

@@ -1,0 +1,131 @@
+"""One supervisor for every heavy stage: whatever happens to it, nothing that it started outlives it.
+
+The child runs in a session of its own with its output in a file (a full pipe would stop it). It is asked to stop by
+SIGTERM to its whole tree, ranks of torchrun included, which then write a checkpoint, and is killed after the grace. If
+the supervisor itself is killed, the kernel tells the child (`die_with_parent`). Standard library only.
+
+Called as a script, it ties itself to its parent and becomes the command: `python supervisor.py PARENT_PID COMMAND`.
+"""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+
+
+def supervise(
+    command: Sequence[str],
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    should_stop: Callable[[], bool] | None = None,
+    poll_s: float = 0.5,
+    grace_s: float = 20.0,
+    on_poll: Callable[[], None] | None = None,
+) -> int:
+    """Run `command` to its end, and return its exit code (negative: the signal that ended it).
+
+    Call it in the main thread: the kernel's parent-death signal fires when the *thread* that started the child ends.
+
+    Args:
+        command: program and arguments.
+        log: file to which its output is appended.
+        env: its environment; None for ours.
+        cwd: its working directory; None for ours.
+        should_stop: asked every `poll_s`; True ends the child as a cancel would, and its exit code is returned.
+        poll_s: seconds between looks at the child.
+        grace_s: seconds between SIGTERM and SIGKILL.
+        on_poll: called at each look; an exception from it, or any other in this thread, stops the child and goes on up.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    tied = [sys.executable, "-S", "-E", str(Path(__file__).resolve()), str(os.getpid()), *command]
+    with log.open("ab") as output:
+        child = subprocess.Popen(
+            tied, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, start_new_session=True
+        )
+    try:
+        while child.poll() is None:
+            if on_poll is not None:
+                on_poll()
+            if should_stop is not None and should_stop():
+                break
+            _wait(child, poll_s)
+    finally:
+        _stop_tree(child, grace_s)
+    return child.returncode
+
+
+def torchrun_command(config: Path, *, processes: int, max_restarts: int = 0) -> list[str]:
+    """The command that trains `config` on this machine with `processes` ranks."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    return [*launcher, f"--max-restarts={max_restarts}", "-m", __package__ or "trainer", "--config", str(config)]
+
+
+def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
+    """Have the kernel send `signal_number` to this process when its parent ends; does nothing outside Linux."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal_number, 0, 0, 0)
+
+
+def descendants(pid: int) -> list[int]:
+    """All living processes below `pid`, parents first (Linux)."""
+    children: dict[int, list[int]] = {}
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            fields = (entry / "stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+        if fields[0] != "Z":
+            children.setdefault(int(fields[1]), []).append(int(entry.name))
+    found, next_ones = [], [pid]
+    while next_ones:
+        next_ones = [child for parent in next_ones for child in sorted(children.get(parent, []))]
+        found += next_ones
+    return found
+
+
+def _stop_tree(child: "subprocess.Popen[bytes]", grace_s: float) -> None:
+    """SIGTERM to the child and all below it, SIGKILL to what is left after the grace."""
+    tree = [child.pid, *descendants(child.pid)] if child.poll() is None else []
+    _signal(tree, signal.SIGTERM)
+    deadline_s = time.monotonic() + grace_s
+    while child.poll() is None and time.monotonic() < deadline_s:
+        _wait(child, 0.05)
+    if child.poll() is None:
+        tree = [child.pid, *descendants(child.pid)]
+    _signal([pid for pid in tree if pid != child.pid or child.poll() is None], signal.SIGKILL)
+    child.wait()
+
+
+def _wait(child: "subprocess.Popen[bytes]", seconds: float) -> None:
+    try:
+        child.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return
+
+
+def _signal(pids: Sequence[int], number: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue  # it has ended already
+
+
+def _become(parent: int, command: list[str]) -> None:
+    """Tie this process to its parent, and turn it into `command`."""
+    die_with_parent(signal.SIGTERM)
+    if os.getppid() != parent:
+        sys.exit(128 + signal.SIGTERM)  # the parent ended before the tie held
+    os.execvp(command[0], command)
+
+
+if __name__ == "__main__":
+    _become(int(sys.argv[1]), sys.argv[2:])
