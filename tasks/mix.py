@@ -128,13 +128,14 @@ def repetitions(mixture: Mixture) -> list[float]:
 
 def largest_budget(mixture: Mixture, max_repetitions: float) -> int:
     """The largest token budget, in whole steps, that repeats no corpus more often than allowed."""
-    limits = [int(Fraction(max_repetitions) * windows) for windows in Sampler(mixture).num_windows]
+    num_windows = Sampler(mixture).num_windows
 
     def fits(steps: int) -> bool:
         counts = counts_before(steps * mixture.batch_sequences, mixture.shares_ppm)
-        return all(count <= limit for count, limit in zip(counts, limits, strict=True))
+        # The very comparison that `repetitions` shows: 19 of 10 windows are 1.9 of them, whatever 1.9 is in binary.
+        return all(count / windows <= max_repetitions for count, windows in zip(counts, num_windows, strict=True))
 
-    low, high = 0, sum(limits) // mixture.batch_sequences + 1  # counts only grow with the steps
+    low, high = 0, int(max_repetitions * sum(num_windows)) // mixture.batch_sequences + 2  # counts only grow
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

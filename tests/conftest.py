@@ -5,8 +5,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
+
+# The same examples in every run, so that a failure is the change's own; `pytest --hypothesis-profile=search` looks for
+# new ones, and what it finds becomes an `@example`.
+settings.register_profile("suite", derandomize=True, deadline=None)
+settings.register_profile("search", max_examples=2_000, deadline=None)
+settings.load_profile("suite")
 
 
 @pytest.fixture(scope="session")

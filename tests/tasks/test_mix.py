@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -99,6 +99,7 @@ def test_shares_become_parts_per_million_that_sum_exactly_and_are_never_zero(raw
 
 
 @given(st.integers(40, 3_000), st.integers(40, 3_000), st.floats(0.05, 0.95), st.floats(0.5, 5))
+@example(161, 81, 0.6875, 1.9)  # 19 of 10 windows are exactly what is allowed, although 1.9 in binary is less
 def test_the_largest_budget_fits_and_one_step_more_does_not(first, second, share, allowed):
     shares = {"a": share, "b": 1 - share}
     asked = mixture({"a": first, "b": second}, shares, 64)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import random
 from pathlib import Path
 
 import pyarrow as pa
@@ -66,7 +67,7 @@ def test_a_bad_line_is_a_dead_letter_with_its_reason_and_bytes(tmp_path: Path, l
 
 
 def test_a_truncated_gzip_keeps_every_good_line_before_the_break_and_says_where_it_broke(tmp_path: Path) -> None:
-    rows = [json.dumps({"id": n, "text": os.urandom(64).hex()}).encode() for n in range(4_000)]
+    rows = [json.dumps({"id": n, "text": random.Random(n).randbytes(64).hex()}).encode() for n in range(4_000)]
     whole = gzip.compress(b"\n".join(rows) + b"\n")
     (tmp_path / "a.jsonl.gz").write_bytes(whole[: len(whole) // 2])
     records, dead = read("jsonl", tmp_path / "a.jsonl.gz")
@@ -101,7 +102,7 @@ def test_plain_gzip_members_and_zstd_read_the_same(tmp_path: Path) -> None:
 
 
 def test_a_truncated_zstd_keeps_what_came_before_and_is_a_dead_letter(tmp_path: Path) -> None:
-    rows = [json.dumps({"id": n, "text": os.urandom(64).hex()}).encode() for n in range(8_000)]
+    rows = [json.dumps({"id": n, "text": random.Random(n).randbytes(64).hex()}).encode() for n in range(8_000)]
     with pa.output_stream(str(tmp_path / "whole"), compression="zstd") as stream:
         stream.write(b"\n".join(rows))
     (tmp_path / "a.jsonl.zst").write_bytes((tmp_path / "whole").read_bytes()[:400_000])
@@ -238,7 +239,8 @@ def test_a_malformed_article_or_an_undefined_entity_loses_that_article_only(tmp_
 
 
 def test_a_truncated_pubmed_file_keeps_the_articles_before_the_break(tmp_path: Path) -> None:
-    path = pubmed(tmp_path, *(article(n, f"<Abstract>{os.urandom(40).hex()}</Abstract>") for n in range(2_000)))
+    noise = random.Random(0)
+    path = pubmed(tmp_path, *(article(n, f"<Abstract>{noise.randbytes(40).hex()}</Abstract>") for n in range(2_000)))
     path.write_bytes(path.read_bytes()[:-2_000])
     records, dead = read("pubmed_xml", path)
     assert [record.native_id for record in records] == [str(n) for n in range(len(records))]
