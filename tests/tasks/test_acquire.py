@@ -258,7 +258,7 @@ def test_a_wrong_setting_is_refused_with_the_move_to_make(settings: dict[str, ob
 
 
 def test_a_source_needs_files_or_urls_and_not_both(store: Store, runtime: Runtime, source: Path) -> None:
-    with pytest.raises(ValueError, match="needs one place: .* It has none"):
+    with pytest.raises(ValueError, match=r"needs one place: .* It has none"):
         acquire.build(store, AcquireConfig(name="s", format="jsonl"), {}, runtime)
     jsonl(source / "a.jsonl", {"id": "1", "text": "x"})
     both = AcquireConfig(name="s", format="jsonl", urls=(RemoteFile(url="https://x.org/a", sha256="0" * 64),))

@@ -12,7 +12,7 @@ import pytest
 
 from domainlm.tasks.documents import DeadLetter
 from domainlm.tasks.licenses import License
-from domainlm.tasks.readers import FORMATS, Deletion, PassedOver, Piece, Record, Settings
+from domainlm.tasks.readers import FORMATS, Deletion, Piece, Record, Settings
 from domainlm.tasks.readers.record import Item
 from domainlm.tasks.readers.streams import CHUNK_BYTES
 
