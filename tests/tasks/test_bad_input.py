@@ -76,10 +76,8 @@ def test_a_bad_line_costs_itself(store: Store, source: Path, line: bytes, reason
 
 def test_mixed_line_ends_are_all_line_ends(store: Store, source: Path) -> None:
     rows = [good(n).strip() for n in range(6)]
-    content = (
-        rows[0] + b"\r\n" + rows[1] + b"\n" + rows[2] + b"\r" + rows[3] + b"\r{half\r" + rows[4]
+    content = rows[0] + b"\r\n" + rows[1] + b"\n" + rows[2] + b"\r" + rows[3] + b"\r{half\r" + rows[4]
     content += b"\n\r\n" + rows[5]
-    )
     (source / "a.jsonl").write_bytes(content)
     sealed = build(store, source)
     assert kept(sealed) == [str(n) for n in range(6)]
