@@ -50,7 +50,7 @@ def _events(stage: str, stages: Mapping[str, Sealed], doc_id: str) -> Iterator[E
 
 
 def _verdicts(stage: str, filtered: Sealed, annotated: Sealed, doc_id: str) -> Iterator[Event]:
-    config = FilterConfig.model_validate(filtered.manifest.config)
+    config = FilterConfig.model_validate({**filtered.manifest.config, "profile": None})  # its rules are written out
     for file in sorted(annotated.path.rglob("*.parquet")):
         if rows := _rows(file, "doc_id", doc_id):
             for verdict in verdicts(config, pa.Table.from_pylist(rows, schema=pq.read_schema(file)), 0):

@@ -32,6 +32,7 @@ from domainlm.tasks.licenses import LicensePolicy
 from domainlm.tasks.manifest import Books, Part
 from domainlm.tasks.opinions import Opinion
 from domainlm.tasks.pii import Finding, PiiKind, find_pii, redact, write_findings
+from domainlm.tasks.profiles import PROFILES, Profile, changed
 from domainlm.tasks.quality_rules import GopherQualityRule, GopherRepetitionRule
 from domainlm.tasks.rules import (
     QUARANTINED,
@@ -57,6 +58,11 @@ class FilterConfig(BaseModel):
     licenses: LicensePolicy = Field(
         default_factory=LicensePolicy, title="Licences", description="What the rule `license` allows."
     )
+    profile: Profile | None = Field(
+        None,
+        title="Profile",
+        description="Rules and thresholds of a domain; `rules` then changes them by name, or adds to them.",
+    )
     rules: tuple[Rule, ...] = Field(
         (
             LicenseRule(),
@@ -74,6 +80,14 @@ class FilterConfig(BaseModel):
     pii: tuple[PiiKind, ...] = Field(
         (), title="Identifiers", description="Kinds of personal identifiers to replace by placeholders; empty for none."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_profile(cls, raw: object) -> object:
+        if not isinstance(raw, dict) or raw.get("profile") not in PROFILES:
+            return raw
+        given = raw.get("rules", ())
+        return {**raw, "rules": changed(raw["profile"], given)} if isinstance(given, list | tuple) else raw
 
     @model_validator(mode="after")
     def _each_rule_once(self) -> Self:

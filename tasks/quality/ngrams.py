@@ -1,7 +1,7 @@
 """Repeated n-grams of one text by a kernel: exactly what datatrove's Gopher repetition filter counts.
 
-datatrove joins the words of an n-gram by blanks to find the commonest, so these are compared word by word; to find those
-that are repeated it joins them by nothing, so they are compared letter by letter ("a bc" repeats "ab c").
+datatrove joins the words of an n-gram by blanks to find the commonest, so these are compared word by word; to find the
+repeated ones it joins them by nothing, so those are compared letter by letter ("a bc" repeats "ab c").
 """
 
 import numpy as np

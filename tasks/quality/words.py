@@ -78,7 +78,7 @@ def hash_of_run(begins: Places, sums: Hashes, first: int, after: int) -> np.uint
     """The hash of the letters of words first..after-1."""
     length = begins[after] - begins[first]
     if length < len(POWERS):
-        return sums[after] - sums[first] * POWERS[length]
+        return np.uint64(sums[after] - sums[first] * POWERS[length])
     power = np.uint64(1)
     square = BASE
     while length:
@@ -86,7 +86,7 @@ def hash_of_run(begins: Places, sums: Hashes, first: int, after: int) -> np.uint
             power *= square
         square *= square
         length >>= 1
-    return sums[after] - sums[first] * power
+    return np.uint64(sums[after] - sums[first] * power)
 
 
 @kernel
@@ -131,7 +131,7 @@ def clear_slots(slots: Slots, entries: int) -> int:
 @kernel
 def slot_of(key: np.uint64, shift: int) -> int:
     """The slot that a hash belongs to."""
-    return np.int64((key * SPREAD) >> np.uint64(shift))
+    return int(np.int64((key * SPREAD) >> np.uint64(shift)))
 
 
 @kernel

@@ -26,6 +26,7 @@ from domainlm.tasks.documents import (
 from domainlm.tasks.filter import FilterConfig, filter, opinions, select, verdicts
 from domainlm.tasks.licenses import identify
 from domainlm.tasks.manifest import Part, outside
+from domainlm.tasks.profiles import PROFILES, Profile
 from domainlm.tasks.rules import LengthRule
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.store import Sealed, Store
@@ -183,6 +184,34 @@ def test_another_threshold_reuses_the_annotations_and_selects_anew(
     after = build(loose, documents, runtime, store)
     assert len(store.sealed("annotate")) == 1
     assert (before.manifest.fates["length"], after.manifest.fates.get("length", 0)) == (1, 0)
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_a_profile_is_chosen_in_one_line_and_changed_by_the_name_of_a_rule(profile: Profile) -> None:
+    chosen = FilterConfig.model_validate({"profile": profile})
+    assert chosen.rules == PROFILES[profile]
+    given = [{"rule": "length", "min_words": 7}, {"rule": "fineweb", "max_line_breaks": 0.5}]
+    changed = FilterConfig.model_validate({"profile": profile, "rules": given})
+    rules = {settings.rule: settings for settings in changed.rules}
+    before = {settings.rule: settings for settings in chosen.rules}
+    assert rules["length"] == before["length"].model_copy(update={"min_words": 7})
+    assert rules["fineweb"].model_dump()["max_line_breaks"] == 0.5
+    assert list(rules)[: len(before)] == list(before)
+    assert FilterConfig.model_validate(changed.model_dump(mode="json")) == changed
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ([{"rule": "length"}, {"rule": "length"}], "'length' stands 2 times"),
+        ([{"min_words": 3}], "rule"),
+        ("length", "rules"),
+        ([{"rule": "length", "min_word": 3}], "min_word"),
+    ],
+)
+def test_a_mistake_in_a_change_to_a_profile_is_named(rules: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=f"(?s){message}"):
+        FilterConfig.model_validate({"profile": "web", "rules": rules})
 
 
 def test_languages_are_those_of_py3langid() -> None:
