@@ -4,41 +4,58 @@ In:  documents   Parquet files of documents
      tokenizer   files of a Hugging Face tokenizer directory
 Out: shards/00000.arrow ...   token shards (`domainlm.trainer.shards`) of about `shard_tokens` tokens each
      tokens.json              what the shards are: `TokenizedCorpus`
-Counts: tokens (also by licence, `tokens.<licence>`), text_bytes, bytes_per_token.
+Counts: tokens (also by licence, `tokens.<licence>`), text_bytes, bytes_per_token; which encoder made the ids
+(`encoded_by.fastokens` or `encoded_by.tokenizers`, documents), how many slices of text were given to both
+(`slices_compared`) and in how many they did not agree (`slices_differing`; `tokenizers` then encodes everything).
 
-Pass 1 encodes each document file into an unshuffled shard; pass 2 gathers the documents into the final shards by memory
-map, in the order of a keyed hash of their ids. So the order is that of the documents and not of their files, a rank
-holds one shard in memory, and the driver 16 bytes a document.
+Pass 1 encodes pieces of text (8 to 256 MB) into unshuffled shards; pass 2 gathers the documents into the final shards
+by memory map, in the order of a keyed hash of their ids. So the order is that of the documents and not of their files,
+a rank holds one piece or one final shard in memory, and the driver 28 bytes a document.
 """
 
 import dataclasses
 import json
-import os
+import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
-from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from domainlm.tasks.document_shards import EmptyCorpus, run_shards
+from domainlm.tasks.encoder import (
+    CannotServe,
+    EncoderName,
+    checked_slices,
+    choose_encoder,
+    differing,
+    load_encoder,
+)
 from domainlm.tasks.engine import MARKS, clear_marks
 from domainlm.tasks.manifest import Books
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
+from domainlm.tasks.token_columns import gather, hashes, joined, shard_bounds, shuffle, with_ends
 from domainlm.trainer import strict
 from domainlm.trainer.mixture import ShardInfo
-from domainlm.trainer.shards import MAX_SHARD_TOKENS, Shard, ShardHeader, TokenDocument, file_sha256, write_shard
+from domainlm.trainer.shards import (
+    MAX_SHARD_TOKENS,
+    ShardColumns,
+    ShardHeader,
+    file_sha256,
+    write_columns,
+)
 
+log = logging.getLogger(__name__)
+
+PIECES = 512  # of text; more are no faster, and each final shard has to look into every one
+PIECE_BYTES = (8_000_000, 256_000_000)  # at least, so that a piece outlasts its start; at most, for memory
 BATCH_DOCUMENTS = 256
 INDEX = "tokens.json"
 
@@ -67,27 +84,46 @@ class TokenizedCorpus:
 
 
 @dataclass(frozen=True)
-class EncodeShard:
-    """Pass 1: one document file into one unshuffled token shard; an empty file leaves none."""
+class Rows:
+    """Some row groups of one document file."""
 
-    files: tuple[Path, ...]
+    path: Path
+    groups: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class EncodePiece:
+    """Pass 1: one piece of the documents into one unshuffled token shard, with the key of each in the shuffle."""
+
+    pieces: tuple[tuple[Rows, ...], ...]
     tokenizer: Path
+    encoder: EncoderName
     header: ShardHeader
+    shuffle_seed: int
     out: Path
 
     def __call__(self, rank: int) -> Mapping[str, int]:
-        """Encode file number `rank`."""
-        tokenizer = load_encoder(self.tokenizer)
-        documents: list[TokenDocument] = []
-        text_bytes = 0
-        with _one_thread(), pq.ParquetFile(self.files[rank]) as file:
-            for batch in file.iter_batches(BATCH_DOCUMENTS, columns=["doc_id", "source", "license", "text"]):
-                documents += encode_batch(batch, tokenizer, self.header)
-                text_bytes += pc.sum(pc.binary_length(batch["text"])).as_py()
-        if documents:
-            self.out.mkdir(parents=True, exist_ok=True)
-            write_shard(self.out / f"{rank:05d}.arrow", documents, self.header)
-        return {"documents": len(documents), "text_bytes": text_bytes}
+        """Encode piece number `rank`; `failed` if the encoder could not."""
+        encode, reference = load_encoder(self.encoder, self.tokenizer), load_encoder("tokenizers", self.tokenizer)
+        counts = Counter[str](documents=0, text_bytes=0, slices_compared=0, slices_differing=0, failed=0)
+        batches: list[ShardColumns] = []
+        try:
+            for batch in read_batches(self.pieces[rank]):
+                texts, lengths = batch["text"].to_pylist(), pc.binary_length(batch["text"]).to_numpy().astype(np.int64)
+                batches.append(with_ends(batch, encode(texts), self.header))
+                if self.encoder != "tokenizers":
+                    slices = checked_slices(texts, lengths, counts["text_bytes"])
+                    counts["slices_compared"] += len(slices)
+                    counts["slices_differing"] += differing(encode(slices), reference(slices))
+                counts.update(documents=len(texts), text_bytes=int(lengths.sum()))
+        except CannotServe as error:
+            log.warning("%s", error)
+            return {"failed": 1}
+        self.out.mkdir(parents=True, exist_ok=True)
+        columns = joined(batches)
+        write_columns(self.out / f"{rank:05d}.arrow", columns, self.header)
+        np.save(self.out / f"{rank:05d}.npy", hashes(columns.doc_ids, self.shuffle_seed))
+        return counts
 
 
 @dataclass(frozen=True)
@@ -104,35 +140,41 @@ class GatherShard:
     def __call__(self, rank: int) -> Mapping[str, int]:
         """Gather final shard number `rank`."""
         places = np.load(self.plan, mmap_mode="r")[self.bounds[rank] : self.bounds[rank + 1]]
-        shards = [Shard.open(path) for path in self.encoded]
-        documents = [shards[file].document(row) for file, row in places.tolist()]
+        columns = gather(self.encoded, places, self.header)
         for directory in (self.out, self.infos):
             directory.mkdir(parents=True, exist_ok=True)
-        info = write_shard(self.out / f"{rank:05d}.arrow", documents, self.header)
+        info = write_columns(self.out / f"{rank:05d}.arrow", columns, self.header)
         (self.infos / f"{rank:05d}.json").write_text(json.dumps(dataclasses.asdict(info)))
-        by_license = Counter[str]()
-        for document in documents:
-            by_license[f"tokens.{document.license}"] += len(document.tokens)
-        return {"shards": info.documents, "tokens": info.tokens, **by_license}
+        lengths = pa.table({"license": columns.licenses, "tokens": np.diff(columns.offsets)})
+        by_license = lengths.group_by("license").aggregate([("tokens", "sum")]).to_pylist()
+        tokens = {f"tokens.{row['license']}": row["tokens_sum"] for row in by_license}
+        return {"shards": info.documents, "tokens": info.tokens, **tokens}
 
 
 @stage(version=1, disk_factor=4.0, resumes=True)
 def tokenize(config: TokenizeConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
-    """Encode by document file, then gather by final shard."""
+    """Encode by piece, then gather by final shard."""
     scratch = out / MARKS
-    files = tuple(inputs["documents"].paths())
     directory = tokenizer_directory(inputs)
     header = read_header(directory)
-    encode = EncodeShard(files, directory, header, scratch / "encoded")
-    counts = run_shards(encode, len(files), out, runtime, name="encode")
-    if not counts.get("documents"):
+    pieces = cut_pieces(inputs["documents"].paths())
+    if not pieces:
         raise EmptyCorpus("no document to tokenize: this corpus is empty. Look at what the filters dropped.")
-    encoded = tuple(sorted((scratch / "encoded").glob("*.arrow")))
-    places, lengths = shuffle(encoded, config.shuffle_seed)
+    encoder = choose_encoder(directory)
+    encode = EncodePiece(pieces, directory, encoder, header, config.shuffle_seed, scratch / encoder)
+    counts = run_shards(encode, len(pieces), out, runtime, name=f"encode-{encoder}")
+    if encoder != "tokenizers" and (counts.get("failed") or counts["slices_differing"]):
+        log.warning("fastokens gave other ids than tokenizers, or none; tokenizers encodes this corpus.")
+        differed, encoder = counts, "tokenizers"
+        encode = dataclasses.replace(encode, encoder=encoder, out=scratch / encoder)
+        counts = run_shards(encode, len(pieces), out, runtime, name=f"encode-{encoder}")
+        counts |= {name: differed.get(name, 0) for name in ("slices_compared", "slices_differing")}
+    encoded = tuple(sorted(encode.out.glob("*.arrow")))
+    places = shuffle(encoded)
     np.save(scratch / "plan.npy", places)
-    bounds = shard_bounds(lengths, config.shard_tokens)
-    gather = GatherShard(encoded, scratch / "plan.npy", bounds, header, out / "shards", scratch / "infos")
-    gathered = run_shards(gather, len(bounds) - 1, out, runtime, name="gather")
+    bounds = shard_bounds(places[:, 2], config.shard_tokens)
+    last = GatherShard(encoded, scratch / "plan.npy", bounds, header, out / "shards", scratch / "infos")
+    gathered = run_shards(last, len(bounds) - 1, out, runtime, name="gather")
     infos = (strict.load(ShardInfo, path) for path in sorted((scratch / "infos").glob("*.json")))
     save_index(TokenizedCorpus(header, tuple(infos)), out / INDEX)
     clear_marks(out)
@@ -143,42 +185,40 @@ def tokenize(config: TokenizeConfig, inputs: Inputs, out: Path, runtime: Runtime
             "tokens": gathered["tokens"],
             "text_bytes": counts["text_bytes"],
             "bytes_per_token": round(counts["text_bytes"] / gathered["tokens"], 4),
+            f"encoded_by.{encoder}": counts["documents"],
+            **{name: counts[name] for name in ("slices_compared", "slices_differing")},
             **{name: count for name, count in gathered.items() if name.startswith("tokens.")},
         },
     )
 
 
-def encode_batch(batch: pa.RecordBatch, tokenizer: Tokenizer, header: ShardHeader) -> Iterator[TokenDocument]:
-    """[bos] + tokens + [eos] of each document. Text that spells a special token is encoded as the text it is."""
-    names = (batch[name].to_pylist() for name in ("doc_id", "source", "license"))
-    encodings = tokenizer.encode_batch_fast(batch["text"].to_pylist(), add_special_tokens=False)
-    for doc_id, source, license_, encoding in zip(*names, encodings, strict=True):
-        ids = np.array([header.bos_id, *encoding.ids, header.eos_id], np.uint32)
-        tokens = ids.astype(np.uint16) if header.token_dtype == np.uint16 else ids
-        yield TokenDocument(doc_id, source, license_, tokens)
+def cut_pieces(files: Sequence[Path]) -> tuple[tuple[Rows, ...], ...]:
+    """Row groups of the files in order, in pieces of even size; follows from the files alone."""
+    groups = [
+        (path, number, group.total_byte_size)
+        for path, metadata in ((path, pq.read_metadata(path)) for path in files)
+        for number, group in enumerate(map(metadata.row_group, range(metadata.num_row_groups)))
+        if group.num_rows
+    ]
+    piece_bytes = min(max(PIECE_BYTES[0], sum(size for *_, size in groups) // PIECES), PIECE_BYTES[1])
+    pieces: list[tuple[Rows, ...]] = []
+    piece: dict[Path, list[int]] = {}
+    piece_size = 0
+    for path, number, size in groups:
+        piece.setdefault(path, []).append(number)
+        piece_size += size
+        if piece_size >= piece_bytes:
+            pieces.append(_rows(piece))
+            piece, piece_size = {}, 0
+    return (*pieces, _rows(piece)) if piece else tuple(pieces)
 
 
-def shuffle(encoded: tuple[Path, ...], seed: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Places (file, row) and lengths of all documents, in the order of a hash of their ids keyed by `seed`."""
-    key = seed.to_bytes(16, "little")
-    hashes, places, lengths = [], [], []
-    for number, path in enumerate(encoded):
-        shard = Shard.open(path)
-        ids = (blake2b(doc_id.encode(), digest_size=8, key=key).digest() for doc_id in shard.doc_ids.to_pylist())
-        hashes.append(np.frombuffer(b"".join(ids), ">u8"))
-        places.append(np.stack([np.full(shard.num_documents, number), np.arange(shard.num_documents)], axis=1))
-        lengths.append(np.diff(shard.offsets).astype(np.int64))
-    order = np.argsort(np.concatenate(hashes), kind="stable")
-    return np.concatenate(places)[order].astype(np.int32), np.concatenate(lengths)[order]
-
-
-def shard_bounds(lengths: npt.NDArray[np.int64], shard_tokens: int) -> tuple[int, ...]:
-    """Where to cut the shuffled documents into shards of even size, `shard_tokens` or a little less or more."""
-    ends = lengths.cumsum()
-    num_shards = max(1, round(int(ends[-1]) / shard_tokens))
-    targets = ends[-1] * np.arange(1, num_shards) // num_shards
-    cuts = np.searchsorted(ends, targets, side="left") + 1
-    return (0, *(int(cut) for cut in np.unique(cuts) if cut < len(lengths)), len(lengths))
+def read_batches(piece: Sequence[Rows]) -> Iterator[pa.RecordBatch]:
+    """The documents of a piece, a few at a time."""
+    for rows in piece:
+        with pq.ParquetFile(rows.path) as file:
+            columns = ["doc_id", "source", "license", "text"]
+            yield from file.iter_batches(BATCH_DOCUMENTS, row_groups=rows.groups, columns=columns)
 
 
 def tokenizer_directory(inputs: Inputs) -> Path:
@@ -208,15 +248,6 @@ def read_header(directory: Path) -> ShardHeader:
     )
 
 
-def load_encoder(directory: Path) -> Tokenizer:
-    """The tokenizer, for text in which special tokens have no meaning."""
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
 def save_index(corpus: TokenizedCorpus, path: Path) -> None:
     """Write `tokens.json`."""
     path.write_text(json.dumps(dataclasses.asdict(corpus), indent=1, sort_keys=True) + "\n")
@@ -227,16 +258,5 @@ def load_index(path: Path) -> TokenizedCorpus:
     return strict.load(TokenizedCorpus, path)
 
 
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep `tokenizers` from starting a thread a core in each of our workers, which are as many as wanted."""
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name)
-    os.environ[name] = "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
+def _rows(piece: Mapping[Path, Sequence[int]]) -> tuple[Rows, ...]:
+    return tuple(Rows(path, tuple(groups)) for path, groups in piece.items())
