@@ -8,14 +8,18 @@ that were in flight.
 
 import os
 import shutil
+import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 
 os.environ.setdefault("DATATROVE_COLORIZE_LOGS", "0")
 
+import multiprocess
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from datatrove.utils.logging import logger as datatrove_log
@@ -45,7 +49,8 @@ def run_ranks(pipeline: Sequence[PipelineStep], ranks: int, out: Path, runtime: 
     watcher.start()
     _running.set()
     try:
-        executor.run()
+        with _quick_workers():
+            executor.run()
     finally:
         _running.clear()
         finished.set()
@@ -60,6 +65,21 @@ def clear_marks(out: Path) -> None:
     if (out / MARKS).exists():
         (out / MARKS).rename(doomed)
     shutil.rmtree(doomed, ignore_errors=True)
+
+
+@contextmanager
+def _quick_workers() -> Iterator[None]:
+    """Let workers start from what they need, and not by importing the program that called us.
+
+    Each would otherwise import its `__main__`: under Prefect or a benchmark that takes longer than their work.
+    """
+    multiprocess.set_forkserver_preload(["domainlm.tasks.document_shards"])
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _watch(completions: Path, ranks: int, finished: threading.Event) -> None:
