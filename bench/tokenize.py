@@ -58,7 +58,7 @@ def read_texts(realdata: Path) -> list[str]:
     files = sorted(realdata.rglob("*.jsonl.gz"))
     if not files:
         sys.exit(f"no *.jsonl.gz below {realdata.resolve()}: give the directory of real text by --realdata.")
-    return [orjson.loads(line)["text"] for path in files for line in gzip.open(path)]
+    return [orjson.loads(line)["text"] for path in files for line in gzip.decompress(path.read_bytes()).splitlines()]
 
 
 def tokenizers(texts: Sequence[str], realdata: Path, folder: Path) -> dict[str, Path]:

@@ -16,6 +16,7 @@ a rank holds one piece or one final shard in memory, and the driver 28 bytes a d
 import dataclasses
 import json
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -73,14 +74,8 @@ def tokenize(config: TokenizeConfig, inputs: Inputs, out: Path, runtime: Runtime
     if not pieces:
         raise EmptyCorpus("no document to tokenize: this corpus is empty. Look at what the filters dropped.")
     encoder = choose_encoder(directory)
-    encode = EncodePiece(pieces, directory, encoder, header, config.shuffle_seed, scratch / encoder)
-    counts = run_shards(encode, len(pieces), out, runtime, name=f"encode-{encoder}")
-    if encoder != "tokenizers" and (counts.get("failed") or counts["slices_differing"]):
-        log.warning("fastokens gave other ids than tokenizers, or none; tokenizers encodes this corpus.")
-        differed, encoder = counts, "tokenizers"
-        encode = dataclasses.replace(encode, encoder=encoder, out=scratch / encoder)
-        counts = run_shards(encode, len(pieces), out, runtime, name=f"encode-{encoder}")
-        counts |= {name: differed.get(name, 0) for name in ("slices_compared", "slices_differing")}
+    first = EncodePiece(pieces, directory, encoder, header, config.shuffle_seed, scratch / encoder)
+    encode, counts = encode_pieces(first, out, runtime)
     encoded = tuple(sorted(encode.out.glob("*.arrow")))
     places = shuffle(encoded)
     np.save(scratch / "plan.npy", places)
@@ -97,11 +92,23 @@ def tokenize(config: TokenizeConfig, inputs: Inputs, out: Path, runtime: Runtime
             "tokens": gathered["tokens"],
             "text_bytes": counts["text_bytes"],
             "bytes_per_token": round(counts["text_bytes"] / gathered["tokens"], 4),
-            f"encoded_by.{encoder}": counts["documents"],
+            f"encoded_by.{encode.encoder}": counts["documents"],
             **{name: counts[name] for name in ("slices_compared", "slices_differing")},
             **{name: count for name, count in gathered.items() if name.startswith("tokens.")},
         },
     )
+
+
+def encode_pieces(encode: EncodePiece, out: Path, runtime: Runtime) -> tuple[EncodePiece, Mapping[str, int]]:
+    """Pass 1; once more with `tokenizers` where `fastokens` failed or gave other ids. Returns how, and its counts."""
+    counts = run_shards(encode, len(encode.pieces), out, runtime, name=f"encode-{encode.encoder}")
+    differ = counts.get("slices_differing", 0)
+    if not differ and not counts.get("failed"):
+        return encode, counts
+    log.warning("fastokens gave other ids than tokenizers, or none; tokenizers encodes this corpus instead.")
+    again = dataclasses.replace(encode, encoder="tokenizers", out=encode.out.with_name("tokenizers"))
+    compared = {"slices_compared": counts.get("slices_compared", 0), "slices_differing": differ}
+    return again, run_shards(again, len(again.pieces), out, runtime, name="encode-tokenizers") | compared
 
 
 def tokenizer_directory(inputs: Inputs) -> Path:
@@ -120,6 +127,8 @@ def read_header(directory: Path) -> ShardHeader:
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"{directory} has a {type(tokenizer).__name__}; a fast tokenizer (tokenizer.json) is needed.")
+    if json.loads((directory / "tokenizer.json").read_bytes())["model"].get("dropout"):
+        raise ValueError(f"{directory} has BPE dropout: its ids differ from run to run. Set `dropout` to null.")
     eos_id = tokenizer.eos_token_id
     if eos_id is None:
         raise ValueError(f"{directory} names no eos_token, and every document ends with one; add it to its config.")
