@@ -121,7 +121,7 @@ def _quick_workers() -> Iterator[None]:
 
     Each would otherwise import its `__main__`: under Prefect or a benchmark that takes longer than their work.
     """
-    multiprocess.set_forkserver_preload(["domainlm.tasks.document_shards"])
+    multiprocess.set_forkserver_preload(["domainlm.tasks.worker_process"])
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:

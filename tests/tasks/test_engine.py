@@ -1,8 +1,10 @@
-"""Where ranks run changes nothing but the time: workers here, a Ray cluster, a Slurm job array, and a kill at any moment."""
+"""Where ranks run changes nothing but the time: workers here, a Ray cluster, a Slurm job array, after a kill too."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -14,13 +16,16 @@ import pytest
 from domainlm.tasks.decontaminate import DecontaminateConfig
 from domainlm.tasks.filter import FilterConfig, filter_shard
 from domainlm.tasks.filter import filter as filter_documents
-from domainlm.tasks.manifest import Part, file_sha256
+from domainlm.tasks.manifest import Part, file_sha256, outside
+from domainlm.tasks.progress import Progress, watched_by
 from domainlm.tasks.rules import LengthRule, LicenseRule
 from domainlm.tasks.runtime import Runtime, SlurmSettings
+from domainlm.tasks.slurm import Stopped
 from domainlm.tasks.store import Store
 from domainlm.tasks.token_passes import EncodePiece, cut_pieces
 from domainlm.tasks.tokenize import TokenizeConfig, read_header, tokenize
 from domainlm.tasks.work_json import load_work, save_work
+from domainlm.trainer.supervisor import descendants
 
 LENGTH_AND_LICENCE = FilterConfig(rules=(LicenseRule(), LengthRule(min_words=3)))
 SLURM = SlurmSettings(partition="cpu", sbatch={"account": "corpus"})
@@ -30,6 +35,12 @@ def content(directory: Path) -> dict[str, str]:
     """The digest of every file of a sealed directory but its manifest, which holds times."""
     files = sorted(path for path in directory.rglob("*") if path.is_file() and path.name != "manifest.json")
     return {path.relative_to(directory).as_posix(): file_sha256(path) for path in files}
+
+
+def environment() -> dict[str, str]:
+    """For a program of its own that imports this file."""
+    path = f"{Path(__file__).parents[2]}:{os.environ.get('PYTHONPATH', '')}"
+    return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
 
 
 def build_both(store: Store, documents: Part, tokenizer: Part, runtime: Runtime) -> list[dict[str, str]]:
@@ -105,7 +116,7 @@ while not os.path.exists("{state}/42") and not os.path.exists("{state}/0.log"):
 print("42;cluster")
 """
 SQUEUE = '#!/bin/bash\n[ -e {state}/42 ] && echo "42 running"\n'
-SCANCEL = '#!/bin/bash\necho "$@" > {state}/cancelled\n'
+SCANCEL = '#!/bin/bash\necho "$@" > {state}/cancelled\nkill -- -$(cat {state}/42)\n'
 
 
 @pytest.fixture
@@ -156,6 +167,14 @@ def test_the_submitted_script_says_what_it_runs_and_asks_for(
     assert script[-1] == f"{sys.executable} -m domainlm.tasks.slurm {marks.resolve()}/work.json"
 
 
+def test_a_stop_cancels_the_job(tmp_path: Path, slurm: Path, make_corpus: Callable[..., Part]) -> None:
+    inputs = {"documents": make_corpus("cases", ["a fever"] * 2, files=2)}
+    runtime = Runtime(executor="slurm", slurm=SLURM)
+    with watched_by(lambda progress: None, stop=lambda: True), pytest.raises(Stopped, match="job 42 is cancelled"):
+        filter_documents.build(Store(tmp_path / "store"), LENGTH_AND_LICENCE, inputs, runtime)
+    assert (slurm / "cancelled").read_text() == "42\n"
+
+
 def test_slurm_settings_and_executor_go_together() -> None:
     with pytest.raises(ValueError, match=r"needs `slurm\.partition`"):
         Runtime(executor="slurm")
@@ -177,8 +196,8 @@ from tests.tasks.test_engine import build_both, content
 
 if __name__ == "__main__":
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80_000_000)
-    store, documents, tokenizer = map(Path, sys.argv[1:])
-    parts = [outside(one, sorted(path for path in one.rglob("*.*") if path.is_file()), origin="x") for one in (documents, tokenizer)]
+    store, *inputs = map(Path, sys.argv[1:])
+    parts = [outside(one, sorted(path for path in one.rglob("*.*") if path.is_file()), origin="x") for one in inputs]
     print(build_both(Store(store), *parts, Runtime(executor="ray", workers=2, worker_memory_gb=0.2)))
     ray.shutdown()
 """
@@ -190,15 +209,92 @@ def test_a_ray_cluster_gives_the_bytes_of_local_workers(
     documents = make_corpus("cases", [f"Case {n}: a fever and {n} mg of amcoril." for n in range(90)], files=2)
     local = build_both(Store(tmp_path / "local"), documents, tokenizer, Runtime())
     (tmp_path / "in_ray.py").write_text(IN_RAY)
-    root = Path(__file__).parents[2]
-    environment = {**os.environ, "PYTHONPATH": f"{root}:{os.environ.get('PYTHONPATH', '')}", "PYTHONWARNINGS": "ignore"}
-    command = [
-        sys.executable,
-        str(tmp_path / "in_ray.py"),
-        str(tmp_path / "ray"),
-        str(documents.root),
-        str(tokenizer.root / "tokenizer"),
-    ]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    inputs = (tmp_path / "ray", documents.root, tokenizer.root / "tokenizer")
+    done = subprocess.run(
+        [sys.executable, tmp_path / "in_ray.py", *inputs],
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert done.stdout.strip().splitlines()[-1] == str(local)
+
+
+# a kill
+
+TO_BE_KILLED = """
+import sys
+from pathlib import Path
+from domainlm.tasks.manifest import outside
+from domainlm.tasks.runtime import Runtime
+from domainlm.tasks.store import Store
+from tests.tasks.test_engine import LARGE_SHARDS, parts
+from domainlm.tasks.tokenize import tokenize
+
+if __name__ == "__main__":
+    store, *inputs = map(Path, sys.argv[2:])
+    tokenize.build(Store(store), LARGE_SHARDS, parts(*inputs), Runtime(workers=int(sys.argv[1])))
+"""
+COMPLETE = ".ranks/encode-fastokens/completions"
+LARGE_SHARDS = TokenizeConfig(shard_tokens=5_000_000)
+
+
+def parts(documents: Path, tokenizer: Path) -> dict[str, Part]:
+    """The inputs of `tokenize`."""
+    found = {"documents": sorted(documents.rglob("*.parquet")), "tokenizer": sorted(tokenizer.glob("*.json"))}
+    return {name: outside(paths[0].parent, paths, origin=name) for name, paths in found.items()}
+
+
+def alive(pid: int) -> bool:
+    """Whether the process is there and no zombie."""
+    stat = Path(f"/proc/{pid}/stat")
+    return stat.exists() and stat.read_text().rpartition(")")[2].split()[0] != "Z"
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_after_a_kill_only_what_was_in_flight_is_done_again_to_the_same_bytes(
+    tmp_path: Path, make_corpus: Callable[..., Part], tokenizer: Part, workers: int
+) -> None:
+    """A kill may come too late, on a machine that is busy; then another build is killed."""
+    documents = make_corpus("large", [f"{n} amcoril mg, " * 600 for n in range(4_000)], files=4)
+    inputs = parts(documents.root, tokenizer.root / "tokenizer")
+    whole = content(tokenize.build(Store(tmp_path / "whole"), LARGE_SHARDS, inputs, Runtime()).path)
+    (tmp_path / "to_be_killed.py").write_text(TO_BE_KILLED)
+    for attempt in range(5):
+        store = Store(tmp_path / f"killed-{attempt}")
+        command = [sys.executable, tmp_path / "to_be_killed.py", str(workers)]
+        paths = [store.root, documents.root, tokenizer.root / "tokenizer"]
+        with subprocess.Popen([*command, *paths], env=environment()) as child:
+            try:
+                while child.poll() is None and not list(store.root.glob(f"*.partial/{COMPLETE}/*")):
+                    time.sleep(0.005)
+                below = descendants(child.pid)
+                for worker in {worker for server in below for worker in descendants(server)}:
+                    os.kill(worker, signal.SIGSTOP)  # so that it cannot end because its work is done
+            finally:
+                child.kill()
+        complete = sorted(store.root.glob(f"*.partial/{COMPLETE}/*"))
+        deadline_s = time.monotonic() + 20
+        while any(alive(pid) for pid in below) and time.monotonic() < deadline_s:
+            time.sleep(0.02)
+        left = [pid for pid in below if alive(pid)]
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        assert not left, "a worker outlived its builder and may write what the next one writes"
+        if 0 < len(complete) < 4:
+            break
+    assert 0 < len(complete) < 4
+    encoded = [path.parents[2] / "fastokens" / f"{path.name}.arrow" for path in complete]
+    written_ns = [path.stat().st_mtime_ns for path in encoded]
+    again: list[list[int]] = []
+
+    def look(progress: Progress) -> None:
+        if not again and progress.done == 4:
+            again.append([path.stat().st_mtime_ns for path in encoded])
+
+    with watched_by(look):
+        resumed = tokenize.build(store, LARGE_SHARDS, inputs, Runtime())
+    assert again == [written_ns]
+    assert content(resumed.path) == whole
