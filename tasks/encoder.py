@@ -88,7 +88,7 @@ def checked_slices(texts: Sequence[str], lengths: npt.NDArray[np.int64], before:
     """The slices to compare, after `before` bytes: of each text in which a multiple of `CHECK_BYTES` falls."""
     ends = before + np.cumsum(lengths)
     holds_multiple = (ends - 1) // CHECK_BYTES > (ends - lengths - 1) // CHECK_BYTES
-    return [_middle(texts[index]) for index in np.flatnonzero(holds_multiple)]
+    return [_middle(texts[index]) for index in np.flatnonzero(holds_multiple).tolist()]
 
 
 def differing(one: Encoded, other: Encoded) -> int:

@@ -54,8 +54,8 @@ def gather(paths: Sequence[Path], places: npt.NDArray[np.int32], header: ShardHe
             tokens[at : at + end - begin] = shard.tokens[begin:end]
         names.append(pa.record_batch([shard.doc_ids, shard.sources, shard.licenses], NAMES).take(pa.array(rows)))
     shuffled = pa.array(np.argsort(order))
-    columns = (pa.concat_arrays([batch[name] for batch in names]).take(shuffled) for name in NAMES)
-    return ShardColumns(*columns, offsets, tokens)
+    ids, sources, licenses = (pa.concat_arrays([batch[name] for batch in names]).take(shuffled) for name in NAMES)
+    return ShardColumns(ids, sources, licenses, offsets, tokens)
 
 
 def hashes(doc_ids: pa.StringArray, seed: int) -> npt.NDArray[np.uint64]:
