@@ -162,20 +162,15 @@ def why(
     as_json: Json = False,
 ) -> None:
     """Tell the life of a document: where it came from, every verdict, its duplicates, its fate, its tokens."""
-    from domainlm.flows.life import life_of
+    from domainlm.flows.life import life_of, told
     from domainlm.flows.show import newest
 
     events = life_of(document, newest(*_store_of(recipe, store)).stages)
     if as_json:
         sys.stdout.write(json.dumps([vars(event) for event in events], indent=1, default=str) + "\n")
         return
-    told: dict[str, object] = {}
-    for event in events:
-        news = {name: value for name, value in event.details.items() if value is not None and told.get(name) != value}
-        told |= news
-        details = "  ".join(f"{name}={value}" for name, value in news.items())
-        out.print(f"[bold]{event.stage:<24}[/] {event.what:<12} ", end="")
-        out.print(details, markup=False)
+    for line in told(document, events):
+        out.print(line, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -1,10 +1,10 @@
 """The ledger of a published model, from its sealed directories: the rows of `domainlm trace`. No Prefect, no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from domainlm.flows.show import newest
-from domainlm.tasks.store import Store
+from domainlm.tasks.store import Sealed, Store
 from domainlm.trainer.ledger import Ledger
 from domainlm.trainer.mixture import load_mixture
 
@@ -13,7 +13,11 @@ Row = dict[str, object]
 
 def open_ledger(store: Store, recipe: str) -> Ledger:
     """The ledger of the newest model that a recipe has published."""
-    stages = newest(store, recipe).stages
+    return ledger_of(newest(store, recipe).stages)
+
+
+def ledger_of(stages: Mapping[str, Sealed]) -> Ledger:
+    """The ledger of a build, from its stages."""
     mixture = load_mixture(stages["mix"].path / "mixture.json")
     return Ledger(mixture, {corpus.name: stages[f"tokenize.{corpus.name}"].path for corpus in mixture.corpora})
 

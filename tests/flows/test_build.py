@@ -12,7 +12,7 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from domainlm.flows.chain import build_model
-from domainlm.flows.life import life_of
+from domainlm.flows.life import IN_SHARDS, life_of, told
 from domainlm.flows.materials import gather
 from domainlm.flows.planner import PlanLine, Planner
 from domainlm.flows.recipe import Recipe
@@ -21,6 +21,7 @@ from domainlm.flows.show import newest, report
 from domainlm.flows.tracing import open_ledger, trace_rows
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.store import Sealed, Store
+from domainlm.trainer.shards import Shard
 
 from .conftest import SMALL, Built
 
@@ -117,6 +118,37 @@ def test_a_documents_life_is_told_from_its_source_to_its_fate(built: Built, phar
     assert list(dict.fromkeys(event.stage for event in events)) == ["acquire.abstracts", "filter.abstracts"]
     assert verdicts["language"] is False
     assert verdicts["license"] is True
+    assert (events[-1].what, events[-1].details["rule"]) == ("fate", "language")
+
+
+def test_a_trained_documents_life_ends_in_the_span_of_its_tokens(built: Built) -> None:
+    stages = newest(Store(built.runtime.store / "demo"), "demo").stages
+    corpus = next(name for name in stages if name.startswith("tokenize."))
+    shard = Shard.open(stages[corpus].path / "shards/00000.arrow")
+    document = shard.document(3)
+    events = life_of(document.doc_id, stages)
+    [span] = [event.details for event in events if event.what == "tokens"]
+    assert span["shard"] == "shards/00000.arrow"
+    assert shard.tokens[span["first"] : span["last"]].tolist() == document.tokens.tolist()
+    [trained] = [event.details for event in events if event.what == "trained on"]
+    rows = open_ledger(Store(built.runtime.store / "demo"), "demo").steps_of_document(document.doc_id)
+    assert trained["tokens_seen"] == sum(row.tokens for row in rows)
+    assert events[-1].details == {"is": IN_SHARDS}
+    lines = list(told(document.doc_id, events))
+    assert any(line.split()[:1] == ["license_evidence"] for line in lines)
+    assert any(line.strip().startswith("keep  license: allowed") for line in lines)
+
+
+def test_a_documents_duplicates_and_a_leak_are_in_its_life(built: Built, pharmacopoeia: Path) -> None:
+    stages = newest(Store(built.runtime.store / "demo"), "demo").stages
+    truth = [json.loads(line) for line in (pharmacopoeia / "truth.jsonl").read_text().splitlines()]
+    fates = {}
+    for kind in ("exact_duplicate", "near_duplicate", "contaminated"):
+        lives = (life_of(line["doc_id"], stages) for line in truth if line["fate"] == kind)
+        fates[kind] = {str(life[-1].details.get("rule", "")).partition(".")[0] for life in lives}
+    assert "exact_duplicate" in fates["exact_duplicate"]
+    assert "near_duplicate" in fates["near_duplicate"]
+    assert "decontaminate" in fates["contaminated"]
 
 
 def test_show_prints_all_of_a_build_as_json(built: Built) -> None:
