@@ -142,13 +142,14 @@ def test_a_trained_documents_life_ends_in_the_span_of_its_tokens(built: Built) -
 def test_a_documents_duplicates_and_a_leak_are_in_its_life(built: Built, pharmacopoeia: Path) -> None:
     stages = newest(Store(built.runtime.store / "demo"), "demo").stages
     truth = [json.loads(line) for line in (pharmacopoeia / "truth.jsonl").read_text().splitlines()]
-    fates = {}
-    for kind in ("exact_duplicate", "near_duplicate", "contaminated"):
-        lives = (life_of(line["doc_id"], stages) for line in truth if line["fate"] == kind)
-        fates[kind] = {str(life[-1].details.get("rule", "")).partition(".")[0] for life in lives}
-    assert "exact_duplicate" in fates["exact_duplicate"]
-    assert "near_duplicate" in fates["near_duplicate"]
-    assert "decontaminate" in fates["contaminated"]
+    rules = {}
+    for fate in ("duplicate", "near_duplicate", "leak"):
+        lives = [life_of(line["doc_id"], stages) for line in truth if line["fate"] == fate]
+        dropped = [life for life in lives if life[-1].details["is"] == "dropped"]  # of two copies one is kept
+        rules[fate] = {str(life[-1].details["rule"]).partition(".")[0] for life in dropped}
+        if fate != "leak":
+            assert all(any(event.what == "pairs" for event in life) for life in dropped)
+    assert rules == {"duplicate": {"deduplicate"}, "near_duplicate": {"deduplicate"}, "leak": {"decontaminate"}}
 
 
 def test_show_prints_all_of_a_build_as_json(built: Built) -> None:
