@@ -112,6 +112,25 @@ def test_workers_change_neither_key_nor_bytes(tmp_path: Path, source: Path) -> N
     assert built[0].manifest.fates == {"kept": 20, "dead_letters": 24}
 
 
+def test_a_large_file_is_shared_out_among_workers_and_gives_the_same_documents(
+    tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jsonl(source / "a.jsonl", *({"id": f"{n % 70}", "text": f"text {n}"} for n in range(80)), "{")
+    config = AcquireConfig(name="s", format="jsonl", dead_letter_budget=1)
+    whole = acquire.build(Store(tmp_path / "whole"), config, {"files": part(source)}, Runtime())
+    monkeypatch.setattr("domainlm.tasks.readers.piece.SPAN_BYTES", 500)
+    built = [
+        acquire.build(Store(tmp_path / f"store-{n}"), config, {"files": part(source)}, Runtime(workers=n))
+        for n in (1, 2)
+    ]
+    assert built[0].manifest.outputs == built[1].manifest.outputs
+    assert len(list(built[0].path.glob("kept/*"))) > 4
+    for one in built:
+        assert documents(one) == documents(whole)
+        assert sorted(map(str, dead_letters(one))) == sorted(map(str, dead_letters(whole)))
+        assert (one.manifest.fates, one.manifest.counts) == (whole.manifest.fates, whole.manifest.counts)
+
+
 def test_the_documents_of_version_2_have_these_bytes(store: Store, runtime: Runtime, source: Path) -> None:
     jsonl(source / "a.jsonl", {"id": "1", "text": "Ünïcode", "license": "MIT", "b": [1, None], "a": 0.1})
     sealed = acquire.build(store, AcquireConfig(name="s", format="jsonl"), {"files": part(source)}, runtime)
