@@ -28,6 +28,7 @@ from domainlm.tasks.document_shards import EmptyCorpus, run_shards
 from domainlm.tasks.documents import DOCUMENT_SCHEMA, VERDICT_SCHEMA, Verdict, content_sha256
 from domainlm.tasks.engine import clear_marks
 from domainlm.tasks.language import known_languages
+from domainlm.tasks.learn_domain import LearnDomainConfig
 from domainlm.tasks.licenses import LicensePolicy
 from domainlm.tasks.manifest import Books, Part
 from domainlm.tasks.opinions import Opinion
@@ -37,6 +38,7 @@ from domainlm.tasks.quality_rules import GopherQualityRule, GopherRepetitionRule
 from domainlm.tasks.rules import (
     QUARANTINED,
     BoilerplateRule,
+    DomainRule,
     LanguageRule,
     LengthRule,
     LicenseRule,
@@ -104,7 +106,12 @@ class FilterConfig(BaseModel):
             quality=not rules.keys().isdisjoint(("length", "gopher_quality", "gopher_repetition", "c4", "fineweb")),
             languages=_told_apart(language) if isinstance(language, LanguageRule) else None,
             phrases=boilerplate.phrases if isinstance(boilerplate, BoilerplateRule) else (),
+            domain="domain" in rules,
         )
+
+    def domain_config(self) -> LearnDomainConfig | None:
+        """What the domain's model is learned from, where a rule asks for one."""
+        return next((settings.classifier for settings in self.rules if isinstance(settings, DomainRule)), None)
 
 
 @stage(version=2, disk_factor=2.0, resumes=True)

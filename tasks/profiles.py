@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, cast
+from typing import Literal
 
 from pydantic import BaseModel
 
@@ -107,12 +107,13 @@ PROFILES: Mapping[Profile, tuple[RuleSettings, ...]] = {
 def changed(profile: Profile, given: Sequence[object]) -> list[object]:
     """The rules of a profile with those given: the settings of one of the same name are changed, others are added."""
     rules: list[object] = [settings.model_dump() for settings in PROFILES[profile]]
-    places = {settings.rule: place for place, settings in enumerate(PROFILES[profile])}
+    places: dict[object, int] = {settings.rule: place for place, settings in enumerate(PROFILES[profile])}
     for one in given:
         settings = one.model_dump() if isinstance(one, BaseModel) else one
         place = places.pop(settings.get("rule"), None) if isinstance(settings, dict) else None
-        if place is None:  # another rule, or the same once more, which the filter refuses
+        before = rules[place] if place is not None else None
+        if isinstance(before, dict) and isinstance(settings, dict) and place is not None:
+            rules[place] = {**before, **settings}
+        else:  # another rule, or the same once more, which the filter refuses
             rules.append(settings)
-        else:
-            rules[place] = {**cast("dict[str, object]", rules[place]), **settings}
     return rules

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, PositiveInt
 
+from domainlm.tasks.learn_domain import LearnDomainConfig
 from domainlm.tasks.licenses import LicensePolicy
 from domainlm.tasks.opinions import Check, Opinion, Rows, at_least, at_most, rows_where
 from domainlm.tasks.quality_rules import (
@@ -130,6 +131,18 @@ class BoilerplateRule(MeasuredRule, title="Boilerplate"):
         return (at_most("boilerplate.share", "max_share", self.max_share),)
 
 
+class DomainRule(MeasuredRule, title="Domain"):
+    """Like the documents of the domain's own sources, by a linear model that is learned from them."""
+
+    rule: Literal["domain"] = "domain"
+    classifier: LearnDomainConfig = Field(title="Classifier", description="Which sources it is learned from.")
+    min_score: Share = Field(0.5, title="Least score", description="Probability that must be reached.")
+
+    def checks(self) -> tuple[Check, ...]:
+        """The probability of being of the domain."""
+        return (at_least("domain.score", "min_score", self.min_score),)
+
+
 RuleSettings = (
     LicenseRule
     | RetractedRule
@@ -140,5 +153,6 @@ RuleSettings = (
     | GopherRepetitionRule
     | C4Rule
     | FineWebRule
+    | DomainRule
 )
 Rule = Annotated[RuleSettings, Field(discriminator="rule")]

@@ -16,6 +16,7 @@ from domainlm.flows.life import life_of
 from domainlm.flows.materials import gather
 from domainlm.flows.planner import PlanLine, Planner
 from domainlm.flows.recipe import Recipe
+from domainlm.flows.recipe_files import RecipeError
 from domainlm.flows.recipe_loading import load_recipe
 from domainlm.flows.show import newest, report
 from domainlm.flows.thresholds import threshold_rows
@@ -96,6 +97,17 @@ def test_a_threshold_is_tried_on_numbers_alone(built: Built) -> None:
     drops, strict_drops = (sum(int(str(r["drops"])) for r in one if r["rule"] == "all") for one in (rows, strict))
     assert strict_drops > drops
     assert sorted(store.root.iterdir()) == before
+
+
+def test_a_domain_is_learned_once_for_all_sources(built: Built) -> None:
+    classifier = "{seeds: [abstracts, leaflets], others: [general]}"
+    rules = f"filter.rules=[{{rule: license}}, {{rule: domain, classifier: {classifier}}}]"
+    lines = plan_of(load_recipe("demo", (*SMALL, rules)), built.runtime)
+    names = [line.name for line in lines]
+    assert names.count("learn_domain") == 1
+    assert names.index("acquire.general") < names.index("learn_domain") < names.index("annotate.abstracts")
+    with pytest.raises(RecipeError, match="`domain` learns from 'leaflet': .*did you mean 'leaflets'"):
+        load_recipe("demo", (*SMALL, rules.replace("leaflets", "leaflet")))
 
 
 def test_rules_that_nothing_has_measured_cannot_be_tried(built: Built) -> None:
