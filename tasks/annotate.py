@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from domainlm.tasks import language
 from domainlm.tasks.annotators import boilerplate_shares, retracted
+from domainlm.tasks.datatrove_filters import DatatroveFilter, reasons
 from domainlm.tasks.document_shards import run_shards
 from domainlm.tasks.domain import Weights, load_weights, scores
 from domainlm.tasks.engine import clear_marks
@@ -40,6 +41,7 @@ class AnnotateConfig(BaseModel):
         None, title="Languages", description="Those that are told apart, all if empty; null to identify none."
     )
     phrases: tuple[str, ...] = Field((), title="Phrases", description="What makes a sentence boilerplate.")
+    datatrove: tuple[DatatroveFilter, ...] = Field((), title="datatrove", description="Its filters that are asked.")
     domain: bool = Field(False, title="Domain", description="Whether it is of the domain, by the model given as input.")
 
 
@@ -79,6 +81,7 @@ def schema_of(config: AnnotateConfig) -> pa.Schema:
         fields += [pa.field("language", pa.string()), pa.field("language.score", pa.float64())]
     if config.phrases:
         fields.append(pa.field("boilerplate.share", pa.float64()))
+    fields += [pa.field(f"datatrove.{asked.filter}", pa.string()) for asked in config.datatrove]
     if config.domain:
         fields.append(pa.field("domain.score", pa.float64()))
     return pa.schema(fields)
@@ -95,5 +98,6 @@ def _columns(documents: pa.RecordBatch, config: AnnotateConfig, weights: Weights
         yield from language.identify(texts, config.languages)
     if config.phrases:
         yield boilerplate_shares(texts, config.phrases)
+    yield from (reasons(texts, asked) for asked in config.datatrove)
     if weights is not None:
         yield scores(texts, weights)

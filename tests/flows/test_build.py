@@ -106,7 +106,7 @@ def test_a_domain_is_learned_once_for_all_sources(built: Built) -> None:
     names = [line.name for line in lines]
     assert names.count("learn_domain") == 1
     assert names.index("acquire.general") < names.index("learn_domain") < names.index("annotate.abstracts")
-    with pytest.raises(RecipeError, match="`domain` learns from 'leaflet': .*did you mean 'leaflets'"):
+    with pytest.raises(RecipeError, match=r"`domain` learns from 'leaflet': .*did you mean 'leaflets'"):
         load_recipe("demo", (*SMALL, rules.replace("leaflets", "leaflet")))
 
 
