@@ -1,7 +1,8 @@
 """The tables of docs/filters.md, measured on real text: `python -m bench.filter_tables [--write docs/filters.md]`.
 
 What each profile drops of each source, by the first rule that objects (the licence gate is left out: that is for a
-recipe to decide), and where datatrove's blocks decide otherwise with their stock tokenizer (spaCy) than with ours.
+recipe to decide), how well the domain classifier tells held-out documents, and where datatrove's blocks decide otherwise
+with their stock tokenizer (spaCy) than with ours.
 """
 
 import argparse
@@ -12,14 +13,17 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 from datatrove.data import Document as TroveDocument
 from datatrove.utils.logging import logger as datatrove_log
 
 from bench.filters import RULES, batches, decide, stock_blocks
 from bench.texts import Corpus, real_corpora, sample, sequence_corpora
+from domainlm.tasks import domain
 from domainlm.tasks.annotate import annotations
 from domainlm.tasks.filter import KEPT, FilterConfig, opinions, select
+from domainlm.tasks.learn_domain import HELD_OUT, LearnDomainConfig, measure_of
 from domainlm.tasks.profiles import PROFILES, Profile
 
 DOMAINS: dict[str, tuple[Profile, ...]] = {
@@ -37,6 +41,11 @@ DOMAINS: dict[str, tuple[Profile, ...]] = {
     "10-K filings": ("finance", "web"),
     "chloroplast proteins": ("genomics", "web"),
 }
+SEEDS: dict[str, tuple[str, ...]] = {
+    "biomedical": ("trials", "plos", "medquad", "anatomy textbook"),
+    "legal": ("DC Code", "EDGAR contracts"),
+    "finance": ("10-K filings",),
+}
 SAMPLE_BYTES = 600_000
 
 
@@ -51,6 +60,7 @@ def main() -> None:
     corpora = real_corpora(arguments.realdata)
     tables = {
         "drops": drop_table([*corpora, *sequence_corpora(arguments.realdata)]),
+        "domains": domain_table(corpora),
         "differences": difference_table(corpora),
     }
     if not arguments.write:
@@ -84,6 +94,26 @@ def fates_by(profile: Profile, texts: Sequence[str]) -> Counter[str]:
     asked = config.annotate_config()
     table = pa.concat_tables(annotations(batch, asked) for batch in batches(texts))
     return Counter(select(list(opinions(config, table)), len(texts)).tolist())
+
+
+def domain_table(corpora: Iterable[Corpus]) -> str:
+    """A line for each domain: how well a classifier learned from its sources tells them from all the others."""
+    lines = [
+        "| domain | seeds | held out | of the domain | F1 | precision | recall |",
+        "|---|---|---:|---:|---:|---:|---:|",
+    ]
+    texts = [(corpus.name, text) for corpus in corpora for text in dict.fromkeys(corpus.texts)]
+    held_out = np.arange(len(texts)) % HELD_OUT == 0
+    features, ends = domain.featurize([text for (_, text), out in zip(texts, held_out, strict=True) if not out])
+    tests = pa.array([text for (_, text), out in zip(texts, held_out, strict=True) if out], pa.string())
+    for name, seeds in SEEDS.items():
+        labels = np.array([source in seeds for source, _ in texts])
+        weights = domain.learn(features, ends, labels[~held_out], LearnDomainConfig.model_fields["epochs"].default)
+        figures = measure_of(domain.scores(tests, weights).to_numpy() >= 0.5, labels[held_out])
+        held, own = int(held_out.sum()), int(labels[held_out].sum())
+        scores = " | ".join(f"{figures[figure]:.3f}" for figure in ("f1", "precision", "recall"))
+        lines.append(f"| {name} | {', '.join(seeds)} | {held:,} | {own:,} | {scores} |")
+    return "\n".join(lines)
 
 
 def difference_table(corpora: Iterable[Corpus]) -> str:

@@ -24,6 +24,7 @@ from domainlm.tasks.domain import Weights, load_weights, scores
 from domainlm.tasks.engine import clear_marks
 from domainlm.tasks.manifest import Books, Part
 from domainlm.tasks.quality import measures
+from domainlm.tasks.quality.counts import count
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.tables import bounded_batches, write_tables
@@ -53,6 +54,8 @@ def annotate(config: AnnotateConfig, inputs: Inputs, out: Path, runtime: Runtime
         language.load_model(config.languages)  # a language that it does not know stops the stage here
     weights = load_weights(inputs["domain"].paths()[0].parent) if config.domain else None
     work = partial(annotate_shard, config=config, documents=documents, out=out, weights=weights)
+    if config.quality:
+        count(pa.array([""]))  # compiles the kernels once; each worker would, were they not on disk
     counts = run_shards(work, len(documents.files), out, runtime)
     clear_marks(out)
     annotated = counts.get("annotated", 0)

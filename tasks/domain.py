@@ -12,7 +12,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from domainlm.tasks.quality.characters import Classes, Text, character_classes, code_points, kernel
+from domainlm.tasks.quality.characters import Classes, Text, character_classes, code_points
+from domainlm.tasks.quality.kernels import kernel
 from domainlm.tasks.quality.words import SPREAD, hash_of_run, split_words
 
 FEATURES = 1 << 18
