@@ -1,7 +1,7 @@
 """The tables of docs/filters.md, measured on real text: `python -m bench.filter_tables [--write docs/filters.md]`.
 
 What each profile drops of each source, by the first rule that objects (the licence gate is left out: that is for a
-recipe to decide), how well the domain classifier tells held-out documents, and where datatrove's blocks decide otherwise
+recipe to decide); how well the domain classifier tells held-out documents; where datatrove's blocks decide otherwise
 with their stock tokenizer (spaCy) than with ours.
 """
 
