@@ -1,8 +1,8 @@
 """Profiles: the rules of a domain by name, chosen in a recipe in one line: `filter: {profile: legal}`.
 
 `web` has the thresholds of the papers. The others differ from them where text of their domain does, which a note says;
-`docs/filters.md` shows what each profile drops of real text, and of which text its thresholds were chosen by. A recipe changes a rule of its profile by naming it:
-`filter: {profile: legal, rules: [{rule: length, min_words: 5}]}`.
+`docs/filters.md` shows what each profile drops of real text, and of which text its thresholds were chosen by. A recipe
+changes a rule of its profile by naming it: `filter: {profile: legal, rules: [{rule: length, min_words: 5}]}`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,7 @@ BIOMEDICAL = (
     LanguageRule(),
     BoilerplateRule(),
     GopherQualityRule(min_alphabetic=0.6),  # "(95% CI 1.2-3.4; p < 0.001)" is mostly numbers and marks
-    # The same drug, dose and outcome are named over and over: one trial in a hundred has 5-grams of 0.17 and more.
+    # Drugs, doses and outcomes are named over and over: one trial in a hundred has 5-grams of 0.17 and more.
     GopherRepetitionRule(duplicate_ngrams=SOME_REPEATS),
     # Lines of tables, keywords and references end in no stop, so all count; LaTeX has curly brackets.
     C4Rule(min_sentences=3, terminal_punctuation=False, curly_brackets=True),
@@ -61,7 +61,8 @@ LEGAL = (
         top_ngrams=((2, 0.25), (3, 0.3), (4, 0.5)),
         duplicate_ngrams=MANY_REPEATS,
     ),
-    C4Rule(min_sentences=1, terminal_punctuation=False, curly_brackets=True),  # of 100 sections of a code 5 have two sentences or fewer
+    # Of 100 sections of a code 5 have two sentences or fewer.
+    C4Rule(min_sentences=1, terminal_punctuation=False, curly_brackets=True),
     # Enumerated clauses end in ";" or "and", and each stands on a line of its own.
     FineWebRule(min_finished_lines=0.02, max_short_lines=0.85, max_duplicate_chars=0.3),
 )
