@@ -1,8 +1,9 @@
 """Speed of the quality rules against stock datatrove, on one core: `python -m bench.filters [--json] [--all]`.
 
-Ours: Gopher quality, Gopher repetition, C4 and FineWeb with their published thresholds, from Arrow text to keep or drop.
-Theirs: datatrove's four blocks on the same documents, with their own tokenizer (spaCy, from the extra `bench`), and with
-ours. The same decision is asked of every document and block; `--all` asks it of all real documents, not of a sample.
+Ours: Gopher quality, Gopher repetition, C4 and FineWeb with their published thresholds, from Arrow text to keep or
+drop. Theirs: datatrove's four blocks on the same documents, with their own tokenizer (spaCy, from the extra `bench`),
+and with ours. Each block is asked for its decision on every document and must agree with our rule; `--all` asks it of
+all real documents, not of a sample.
 """
 
 import argparse

@@ -23,6 +23,7 @@ SOURCES = {
     "EDGAR contracts": "other/legal_edgar_contracts",
     "10-K filings": "other/finance_sec_10k",
 }
+SEQUENCES = {"chloroplast proteins": "other/genomics/NC_000932_chloroplast.faa"}
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,15 @@ def real_corpora(realdata: Path) -> list[Corpus]:
         if not files:
             sys.exit(f"{realdata} has no {pattern}.jsonl.gz: this benchmark needs the real text (--realdata DIR).")
         found.append(Corpus(name, tuple(text for file in files for text in _texts(file))))
+    return found
+
+
+def sequence_corpora(realdata: Path) -> list[Corpus]:
+    """The records of FASTA files, a document each: its sequence without line breaks."""
+    found = []
+    for name, file in SEQUENCES.items():
+        records = (realdata / file).read_text().split(">")[1:]
+        found.append(Corpus(name, tuple(record.partition("\n")[2].replace("\n", "") for record in records)))
     return found
 
 

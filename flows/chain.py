@@ -11,7 +11,9 @@ from domainlm.tasks.annotate import annotate
 from domainlm.tasks.decontaminate import decontaminate
 from domainlm.tasks.deduplicate import deduplicate
 from domainlm.tasks.evaluate import evaluate
+from domainlm.tasks.filter import FilterConfig
 from domainlm.tasks.filter import filter as filter_documents
+from domainlm.tasks.learn_domain import learn_domain, parts_of
 from domainlm.tasks.manifest import Part
 from domainlm.tasks.mix import mix
 from domainlm.tasks.publish import publish
@@ -65,13 +67,16 @@ def build_model(recipe: Recipe, materials: Materials, make: Make) -> Output:
 
 def curate(recipe: Recipe, materials: Materials, make: Make) -> dict[str, Output]:
     """The corpus of every source: read, measured, filtered, deduplicated against all others, decontaminated."""
-    kept = {}
+    acquired, kept = {}, {}
     for source in recipe.sources:
         files = {"files": materials.files[source.name]} if source.name in materials.files else {}
-        documents = make(acquire, source.acquire_config(), files, label=source.name).part("kept")
-        rules = source.filter or recipe.filter
-        annotated = make(annotate, rules.annotate_config(), {"documents": documents}, label=source.name)
-        selected = {"documents": documents, "annotations": annotated.part("annotated")}
+        acquired[source.name] = make(acquire, source.acquire_config(), files, label=source.name).part("kept")
+    shared_model = domain_model(recipe.filter, acquired, make)
+    for source in recipe.sources:
+        rules, documents = source.filter or recipe.filter, {"documents": acquired[source.name]}
+        model = domain_model(source.filter, acquired, make, label=source.name) if source.filter else shared_model
+        annotated = make(annotate, rules.annotate_config(), {**documents, **model}, label=source.name)
+        selected = {**documents, "annotations": annotated.part("annotated")}
         kept[source.name] = make(filter_documents, rules, selected, label=source.name)
     distinct = make(deduplicate, recipe.deduplicate, {name: one.part("kept") for name, one in kept.items()})
     return {
@@ -83,6 +88,14 @@ def curate(recipe: Recipe, materials: Materials, make: Make) -> dict[str, Output
         )
         for name in kept
     }
+
+
+def domain_model(rules: FilterConfig, acquired: Mapping[str, Part], make: Make, *, label: str = "") -> dict[str, Part]:
+    """What tells the domain, learned from sources as they were acquired, where a rule asks for it."""
+    config = rules.domain_config()
+    if config is None:
+        return {}
+    return {"domain": make(learn_domain, config, dict(parts_of(config, acquired)), label=label).part("model")}
 
 
 def first_tokenizer(recipe: Recipe, materials: Materials, corpora: Mapping[str, Output], make: Make) -> Part:

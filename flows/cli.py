@@ -1,4 +1,4 @@
-"""The command line: `domainlm build RECIPE`, `plan`, `explain`, `show`, `trace`, `why`, `recipes`.
+"""The command line: `domainlm build RECIPE`, `plan`, `explain`, `show`, `trace`, `why`, `thresholds`, `recipes`.
 
 `domainlm deploy` belongs to the layer above and is added by `domainlm.deployments.command`, where the program starts.
 
@@ -171,6 +171,20 @@ def why(
         return
     for line in told(document, events):
         out.print(line, markup=False, soft_wrap=True)
+
+
+@app.command()
+def thresholds(recipe: RecipeName, settings: Settings = None, store: StorePath = STORE, as_json: Json = False) -> None:
+    """Say how many documents each threshold of the filter would drop, from numbers alone: try others with `--set`."""
+    from domainlm.flows.thresholds import threshold_rows
+    from domainlm.tasks.store import Store
+
+    loaded = recipe_of(recipe, settings)
+    rows = threshold_rows(loaded, Store(store / loaded.domain))
+    if as_json:
+        out.print_json(data=rows)
+    else:
+        out.print(_table(rows))
 
 
 @app.command()

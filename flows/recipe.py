@@ -127,6 +127,13 @@ class Recipe(BaseModel):
         names = [source.name for source in self.sources]
         if repeated := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"sources named twice: {', '.join(repeated)}. Each source needs a name of its own.")
+        for rules in (self.filter, *(source.filter for source in self.sources if source.filter)):
+            classifier = rules.domain_config()
+            for name in (*classifier.seeds, *classifier.others) if classifier else ():
+                if name not in names:
+                    raise ValueError(
+                        f"the rule `domain` learns from {name!r}: no source has this name{_nearest(name, names)}."
+                    )
         for name in self.mix.token_shares:
             if name not in names:
                 raise ValueError(f"mix.token_shares.{name}: no source has this name{_nearest(name, names)}.")

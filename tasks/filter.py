@@ -28,6 +28,7 @@ from domainlm.tasks.document_shards import EmptyCorpus, run_shards
 from domainlm.tasks.documents import DOCUMENT_SCHEMA, VERDICT_SCHEMA, Verdict, content_sha256
 from domainlm.tasks.engine import clear_marks
 from domainlm.tasks.language import known_languages
+from domainlm.tasks.learn_domain import LearnDomainConfig
 from domainlm.tasks.licenses import LicensePolicy
 from domainlm.tasks.manifest import Books, Part
 from domainlm.tasks.opinions import Opinion
@@ -37,6 +38,8 @@ from domainlm.tasks.quality_rules import GopherQualityRule, GopherRepetitionRule
 from domainlm.tasks.rules import (
     QUARANTINED,
     BoilerplateRule,
+    DatatroveRule,
+    DomainRule,
     LanguageRule,
     LengthRule,
     LicenseRule,
@@ -91,20 +94,26 @@ class FilterConfig(BaseModel):
 
     @model_validator(mode="after")
     def _each_rule_once(self) -> Self:
-        names = [settings.rule for settings in self.rules]
+        names = [settings.name for settings in self.rules]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"the rule {twice[0]!r} stands {names.count(twice[0])} times in `rules`. Once is enough.")
         return self
 
     def annotate_config(self) -> AnnotateConfig:
         """What has to be measured for these rules, without their thresholds."""
-        rules = {settings.rule: settings for settings in self.rules}
+        rules = {settings.name: settings for settings in self.rules}
         language, boilerplate = rules.get("language"), rules.get("boilerplate")
         return AnnotateConfig(
             quality=not rules.keys().isdisjoint(("length", "gopher_quality", "gopher_repetition", "c4", "fineweb")),
             languages=_told_apart(language) if isinstance(language, LanguageRule) else None,
             phrases=boilerplate.phrases if isinstance(boilerplate, BoilerplateRule) else (),
+            datatrove=tuple(one.asked() for one in self.rules if isinstance(one, DatatroveRule)),
+            domain="domain" in rules,
         )
+
+    def domain_config(self) -> LearnDomainConfig | None:
+        """What the domain's model is learned from, where a rule asks for one."""
+        return next((settings.classifier for settings in self.rules if isinstance(settings, DomainRule)), None)
 
 
 @stage(version=2, disk_factor=2.0, resumes=True)

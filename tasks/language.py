@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-from domainlm.tasks.quality.characters import kernel
+from domainlm.tasks.quality.kernels import kernel
 
 SAMPLE_CHARS = 1_000  # from the beginning, middle and end: a language shows in less
 SCORE_DIGITS = 6

@@ -25,11 +25,16 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    rule: str
+
+    @property
+    def name(self) -> str:
+        """What the rule is called in verdicts, and the fate of what it drops."""
+        return self.rule
+
 
 class MeasuredRule(Settings):
     """A rule that is nothing but checks of measures."""
-
-    rule: str
 
     def checks(self) -> tuple[Check, ...]:
         """The measures and the thresholds that the settings give them."""

@@ -5,6 +5,7 @@ what `annotate` has measured with the settings. To add one: the model, a name in
 measures what it needs, an annotator. The published quality rules are in `quality_rules`.
 """
 
+import json
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
@@ -13,6 +14,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import Field, PositiveInt
 
+from domainlm.tasks.datatrove_filters import DatatroveFilter
+from domainlm.tasks.learn_domain import LearnDomainConfig
 from domainlm.tasks.licenses import LicensePolicy
 from domainlm.tasks.opinions import Check, Opinion, Rows, at_least, at_most, rows_where
 from domainlm.tasks.quality_rules import (
@@ -130,6 +133,43 @@ class BoilerplateRule(MeasuredRule, title="Boilerplate"):
         return (at_most("boilerplate.share", "max_share", self.max_share),)
 
 
+class DomainRule(MeasuredRule, title="Domain"):
+    """Like the documents of the domain's own sources, by a linear model that is learned from them."""
+
+    rule: Literal["domain"] = "domain"
+    classifier: LearnDomainConfig = Field(title="Classifier", description="Which sources it is learned from.")
+    min_score: Share = Field(0.5, title="Least score", description="Probability that must be reached.")
+
+    def checks(self) -> tuple[Check, ...]:
+        """The probability of being of the domain."""
+        return (at_least("domain.score", "min_score", self.min_score),)
+
+
+class DatatroveRule(Settings, DatatroveFilter, title="datatrove filter"):
+    """One of datatrove's own filters keeps it; several of them can be rules."""
+
+    rule: Literal["datatrove"] = "datatrove"
+
+    @property
+    def name(self) -> str:
+        """`datatrove.RegexFilter`."""
+        return f"{self.rule}.{self.filter}"
+
+    def asked(self) -> DatatroveFilter:
+        """What has to be asked of each text."""
+        return DatatroveFilter(filter=self.filter, parameters=self.parameters)
+
+    def opinions(self, annotations: pa.Table) -> Iterator[Opinion]:
+        """The block's reason."""
+        reasons = annotations[self.name]
+
+        def found(rows: Rows) -> list[str]:
+            return [reason or "kept" for reason in reasons.take(rows).to_pylist()]
+
+        threshold = json.dumps(dict(self.parameters), sort_keys=True) if self.parameters else "its defaults"
+        yield Opinion(self.name, self.filter, threshold, rows_where(pc.is_valid(reasons)), found, self.name)
+
+
 RuleSettings = (
     LicenseRule
     | RetractedRule
@@ -140,5 +180,7 @@ RuleSettings = (
     | GopherRepetitionRule
     | C4Rule
     | FineWebRule
+    | DomainRule
+    | DatatroveRule
 )
 Rule = Annotated[RuleSettings, Field(discriminator="rule")]

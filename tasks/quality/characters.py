@@ -6,17 +6,13 @@ kernels see the same words, lines and sentences as the expressions in `tasks.wor
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from functools import cache
-from typing import ParamSpec, TypeVar, cast
 
 import numpy as np
 from datatrove.utils.text import PUNCTUATION_SET, TERMINAL_PUNCTUATION
-from numba import njit
 from numpy.typing import NDArray
 
-P = ParamSpec("P")
-R = TypeVar("R")
 Text = NDArray[np.uint32]
 Classes = NDArray[np.uint16]
 
@@ -43,11 +39,6 @@ _SETS: dict[int, str | set[str]] = {
     SYMBOL: "#.…",
     HINT: "[{fFkK\u212apPvV",
 }
-
-
-def kernel(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile when first called, keep the machine code on disk, run without the interpreter's lock."""
-    return cast("Callable[P, R]", njit(cache=True, nogil=True)(function))
 
 
 def code_points(texts: str) -> Text:

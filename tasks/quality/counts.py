@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from domainlm.tasks.quality.characters import Classes, Text, character_classes, code_points, kernel
+from domainlm.tasks.quality.characters import Classes, Text, character_classes, code_points
+from domainlm.tasks.quality.kernels import kernel
 from domainlm.tasks.quality.lines import count_lines, count_paragraphs
 from domainlm.tasks.quality.ngrams import commonest_ngram_chars, repeated_ngram_chars
 from domainlm.tasks.quality.sentences import count_sentences

@@ -7,7 +7,8 @@ str.splitlines does (`sentences`).
 
 import numpy as np
 
-from domainlm.tasks.quality.characters import SPACE, STOP, Classes, Text, kernel
+from domainlm.tasks.quality.characters import SPACE, STOP, Classes, Text
+from domainlm.tasks.quality.kernels import kernel
 from domainlm.tasks.quality.words import SPREAD, Counts, Hashes, Places, Slots, clear_slots, same_letters, slot_of
 
 NEWLINE = 10

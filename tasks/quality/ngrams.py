@@ -6,7 +6,8 @@ repeated ones it joins them by nothing, so those are compared letter by letter (
 
 import numpy as np
 
-from domainlm.tasks.quality.characters import Text, kernel
+from domainlm.tasks.quality.characters import Text
+from domainlm.tasks.quality.kernels import kernel
 from domainlm.tasks.quality.words import Hashes, Places, Slots, clear_slots, hash_of_run, same_letters, slot_of
 
 

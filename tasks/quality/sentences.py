@@ -20,8 +20,8 @@ from domainlm.tasks.quality.characters import (
     SYMBOL,
     Classes,
     Text,
-    kernel,
 )
+from domainlm.tasks.quality.kernels import kernel
 from domainlm.tasks.quality.lines import stripped
 from domainlm.tasks.quality.words import Counts
 

@@ -19,8 +19,8 @@ from domainlm.tasks.quality.characters import (
     WORD,
     Classes,
     Text,
-    kernel,
 )
+from domainlm.tasks.quality.kernels import kernel
 
 Counts = NDArray[np.int64]
 Places = NDArray[np.int64]

@@ -23,10 +23,20 @@ from domainlm.tasks.report.verdict import ScorePair, Verdict, judge, score_pairs
 
 REPORT_SCHEMA = 1
 STAGES = (
-    *("acquire", "annotate", "filter", "deduplicate", "decontaminate", "train_tokenizer", "tokenize"),
+    *("acquire", "learn_domain", "annotate", "filter", "deduplicate", "decontaminate", "train_tokenizer", "tokenize"),
     *("mix", "train", "evaluate"),
 )
-SETTINGS = ("annotate", "filter", "deduplicate", "decontaminate", "train_tokenizer", "tokenize", "mix", "train")
+SETTINGS = (
+    "learn_domain",
+    "annotate",
+    "filter",
+    "deduplicate",
+    "decontaminate",
+    "train_tokenizer",
+    "tokenize",
+    "mix",
+    "train",
+)
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,10 @@ from domainlm.flows.life import IN_SHARDS, life_of, told
 from domainlm.flows.materials import gather
 from domainlm.flows.planner import PlanLine, Planner
 from domainlm.flows.recipe import Recipe
+from domainlm.flows.recipe_files import RecipeError
 from domainlm.flows.recipe_loading import load_recipe
 from domainlm.flows.show import newest, report
+from domainlm.flows.thresholds import threshold_rows
 from domainlm.flows.tracing import open_ledger, trace_rows
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.store import Sealed, Store
@@ -74,6 +76,45 @@ def test_a_changed_threshold_rebuilds_what_follows_and_says_so(built: Built) -> 
     assert "rules.length.min_words: 20 -> 25" in lines["filter.leaflets"].because
     assert "rules.language is gone" in lines["filter.leaflets"].because
     assert any("after filter" in reason for reason in lines["deduplicate"].because)
+
+
+def test_another_profile_of_rules_reuses_the_annotations(built: Built) -> None:
+    lines = {line.name: line for line in plan_of(load_recipe("demo", (*SMALL, "filter.profile=web")), built.runtime)}
+    assert lines["annotate.leaflets"].reused
+    assert "profile: None -> 'web'" in lines["filter.leaflets"].because
+
+
+def test_a_threshold_is_tried_on_numbers_alone(built: Built) -> None:
+    """As the filter had it; another one drops more, and nothing is built for the answer."""
+    store = Store(built.runtime.store / "demo")
+    before = sorted(store.root.iterdir())
+    rows = threshold_rows(load_recipe("demo", SMALL), store)
+    for source in built.recipe.sources:
+        fates = store.sealed("filter", source.name)[-1].manifest
+        by_threshold = {row["threshold"]: row for row in rows if row["source"] == source.name}
+        assert by_threshold[""]["drops"] == sum(fates.fates.values()) - fates.fates["kept"]
+        assert by_threshold["min_words 20"]["drops"] == fates.counts.get("no.length.min_words", 0)
+    strict = threshold_rows(load_recipe("demo", (*SMALL, "filter.profile=web")), store)
+    drops, strict_drops = (sum(int(str(r["drops"])) for r in one if r["rule"] == "all") for one in (rows, strict))
+    assert strict_drops > drops
+    assert sorted(store.root.iterdir()) == before
+
+
+def test_a_domain_is_learned_once_for_all_sources(built: Built) -> None:
+    classifier = "{seeds: [abstracts, leaflets], others: [general]}"
+    rules = f"filter.rules=[{{rule: license}}, {{rule: domain, classifier: {classifier}}}]"
+    lines = plan_of(load_recipe("demo", (*SMALL, rules)), built.runtime)
+    names = [line.name for line in lines]
+    assert names.count("learn_domain") == 1
+    assert names.index("acquire.general") < names.index("learn_domain") < names.index("annotate.abstracts")
+    with pytest.raises(RecipeError, match=r"`domain` learns from 'leaflet': .*did you mean 'leaflets'"):
+        load_recipe("demo", (*SMALL, rules.replace("leaflets", "leaflet")))
+
+
+def test_rules_that_nothing_has_measured_cannot_be_tried(built: Built) -> None:
+    other = load_recipe("demo", (*SMALL, "filter.rules=[{rule: boilerplate, phrases: [call now]}]"))
+    with pytest.raises(FileNotFoundError, match=r"what these rules ask about.*Build the recipe with these rules"):
+        threshold_rows(other, Store(built.runtime.store / "demo"))
 
 
 def test_a_longer_budget_reuses_the_whole_corpus(built: Built) -> None:

@@ -214,6 +214,40 @@ def test_a_mistake_in_a_change_to_a_profile_is_named(rules: object, message: str
         FilterConfig.model_validate({"profile": "web", "rules": rules})
 
 
+def test_any_filter_of_datatrove_can_be_a_rule_by_its_name() -> None:
+    rules = [
+        {"rule": "datatrove", "filter": "RegexFilter", "parameters": {"regex_exp": "(?i)randomised"}},
+        {"rule": "datatrove", "filter": "GopherQualityFilter", "parameters": {"min_doc_words": 3, "min_stop_words": 3}},
+    ]
+    config = FilterConfig.model_validate({"rules": rules})
+    texts = [PROSE, "heart attack " * 30, "", "The heart of the matter is that it beats and goes on to do so."]
+    assert fates_of([document(text, n) for n, text in enumerate(texts)], config) == [
+        "datatrove.RegexFilter",
+        "datatrove.GopherQualityFilter",
+        "datatrove.RegexFilter",
+        "kept",
+    ]
+    reasons = [one.value for one in said_of(texts[1], config)]
+    assert reasons == ["kept", "gopher_enough_stop_words"]
+    assert FilterConfig.model_validate(config.model_dump(mode="json")) == config
+
+
+@pytest.mark.parametrize(
+    ("rule", "message"),
+    [
+        ({"filter": "LanguageFilter"}, "fetches its model; the rule `language`"),
+        ({"filter": "SamplerFilter", "parameters": {"rate": 0.1}}, "draws lots in the order"),
+        ({"filter": "GopherFilter"}, "no filter 'GopherFilter' that can be a rule. Allowed: .*GopherQualityFilter"),
+        ({"filter": "RegexFilter", "parameters": {"regex": "x"}}, "no parameter regex; it takes regex_exp"),
+        ({"filter": "RegexFilter", "parameters": {"regex_exp": "("}}, r"does not take .*unterminated subpattern"),
+        ({"filter": "RegexFilter"}, "does not take .*missing 1 required"),
+    ],
+)
+def test_a_filter_of_datatrove_that_cannot_be_a_rule_is_refused(rule: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=f"(?s){message}"):
+        FilterConfig.model_validate({"rules": [{"rule": "datatrove", **rule}]})
+
+
 def test_languages_are_those_of_py3langid() -> None:
     texts = [
         PROSE,

@@ -20,8 +20,10 @@ from datatrove.pipeline.filters.base_filter import BaseFilter
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from domainlm.tasks.quality import kernels
 from domainlm.tasks.quality.characters import character_classes
 from domainlm.tasks.quality.counts import count
+from domainlm.tasks.quality.kernels import FOLDER, code_folder
 from domainlm.tasks.quality.measures import SCHEMA, measure
 from domainlm.tasks.quality_rules import C4Rule, FineWebRule, GopherQualityRule, GopherRepetitionRule, MeasuredRule
 from domainlm.tasks.words import WORDS, RegexWordTokenizer
@@ -141,6 +143,19 @@ def test_a_text_is_measured_the_same_in_any_batch(texts: list[str]) -> None:
     together = pa.table(list(measure(pa.array(texts, pa.string()))), schema=SCHEMA)
     apart = [pa.table(list(measure(pa.array([text], pa.string()))), schema=SCHEMA) for text in texts]
     assert together.to_pylist() == pa.concat_tables(apart).to_pylist()
+
+
+def test_the_machine_code_of_a_kernel_is_not_taken_for_that_of_another_version(tmp_path: Path) -> None:
+    """numba looks at the kernel's own file alone, and not at those of the kernels it calls."""
+    sources = [tmp_path / "one.py", tmp_path / "two.py"]
+    for path in sources:
+        path.write_text("a = 1")
+    before = code_folder(sources)
+    assert code_folder(reversed(sources)) == before
+    sources[1].write_text("a = 2")
+    assert code_folder(sources) != before
+    assert code_folder(Path(kernels.__file__).parent.glob("*.py")) == FOLDER
+    assert list(FOLDER.rglob("*count_texts*.nbi"))
 
 
 def test_only_one_character_beyond_ascii_becomes_one_ascii_letter_in_lower_case() -> None:
