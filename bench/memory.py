@@ -28,7 +28,11 @@ from domainlm.trainer.supervisor import descendants
 
 FLAT = 1.2  # the peak for ten times the documents is at most so many times as large
 POLL_S = 0.02
-WORDS = 460  # of a document
+WORDS = 240  # invented ones of a document, each after an English one
+ENGLISH = (
+    "the of and to in that was he for it with as his on be at by had not are but from or have an they which one you "
+    "were her all she there would their we him been has when who will more no if out so said what up its about into"
+)
 VOCABULARY = 30_000
 SHARD_TOKENS = 1_000_000  # several shards of tokens for N too: a rank holds one
 
@@ -107,14 +111,16 @@ def write_inputs(folder: Path, documents: int) -> None:
 
 
 def texts(documents: int) -> Iterator[str]:
-    """Texts of invented words in the frequencies of a language, in sentences."""
+    """Sentences of English and invented words; these come in the frequencies of a language."""
     generator = np.random.default_rng(0)
     syllables = [a + b for a in "bdfghklmnprstv" for b in "aeiou"]
     words = ["".join(generator.choice(syllables, 1 + n % 4)) for n in range(VOCABULARY)]
+    english = ENGLISH.split()
     for number in range(documents):
-        chosen = [words[n % VOCABULARY] for n in generator.zipf(1.2, WORDS)]
-        sentences = (" ".join(chosen[start : start + 12]).capitalize() for start in range(0, WORDS, 12))
-        yield f"Report {number}. {'. '.join(sentences)}."
+        invented, common = generator.zipf(1.2, WORDS), generator.integers(0, len(english), WORDS)
+        mixed = [f"{english[one]} {words[other % VOCABULARY]}" for one, other in zip(common, invented, strict=True)]
+        sentences = (" ".join(mixed[start : start + 8]).capitalize() for start in range(0, WORDS, 8))
+        yield f"This is the report {number} of the study. {'. '.join(sentences)}."
 
 
 def _part(folder: Path, name: str) -> Part:
