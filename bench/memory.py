@@ -74,17 +74,23 @@ def _peak(stage: str, documents: int) -> tuple[int, int]:
     """Peak bytes of anonymous and of file memory, of a process that builds `stage` and of all below it."""
     with tempfile.TemporaryDirectory() as folder:
         write_inputs(Path(folder), documents)
-        command = [sys.executable, "-m", "bench.memory", "--stage", stage, "--build", folder]
-        anonymous = mapped = 0
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
-            while child.poll() is None:
-                now = [_memory(pid) for pid in (child.pid, *descendants(child.pid))]
-                anonymous = max(anonymous, sum(one[0] for one in now))
-                mapped = max(mapped, sum(one[1] for one in now))
-                time.sleep(POLL_S)
-            said = child.stderr.read() if child.stderr else ""
-        if child.returncode:
-            sys.exit(f"{stage} of {documents:,} documents ended with {child.returncode}:\n{said[-3000:]}")
+        if stage == "filter":  # it selects by what annotate has measured
+            _watched("annotate", Path(folder))
+        return _watched(stage, Path(folder))
+
+
+def _watched(stage: str, folder: Path) -> tuple[int, int]:
+    command = [sys.executable, "-m", "bench.memory", "--stage", stage, "--build", str(folder)]
+    anonymous = mapped = 0
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        while child.poll() is None:
+            now = [_memory(pid) for pid in (child.pid, *descendants(child.pid))]
+            anonymous = max(anonymous, sum(one[0] for one in now))
+            mapped = max(mapped, sum(one[1] for one in now))
+            time.sleep(POLL_S)
+        said = child.stderr.read() if child.stderr else ""
+    if child.returncode:
+        sys.exit(f"{stage} ended with {child.returncode}:\n{said[-3000:]}")
     return anonymous, mapped
 
 
@@ -134,11 +140,21 @@ def _acquire(folder: Path) -> None:
     acquire.build(Store(folder / "store"), AcquireConfig(name="bench", format="jsonl"), inputs, _runtime(folder))
 
 
+def _annotate(folder: Path) -> None:
+    from domainlm.tasks.annotate import annotate
+    from domainlm.tasks.filter import FilterConfig
+
+    inputs = {"documents": _part(folder, "documents.parquet")}
+    annotate.build(Store(folder / "store"), FilterConfig().annotate_config(), inputs, _runtime(folder))
+
+
 def _filter(folder: Path) -> None:
+    """After `annotate`, which ran in a process of its own."""
     from domainlm.tasks.filter import FilterConfig
     from domainlm.tasks.filter import filter as filter_documents
 
-    inputs = {"documents": _part(folder, "documents.parquet")}
+    annotated = next((folder / "store").glob("annotate-*/annotated"))
+    inputs = {"documents": _part(folder, "documents.parquet"), "annotations": _part(annotated, "00000.parquet")}
     filter_documents.build(Store(folder / "store"), FilterConfig(), inputs, _runtime(folder))
 
 
@@ -184,6 +200,7 @@ def _runtime(folder: Path) -> Runtime:
 
 STAGES: Mapping[str, Callable[[Path], None]] = {
     "acquire": _acquire,
+    "annotate": _annotate,
     "filter": _filter,
     "deduplicate": _deduplicate,
     "decontaminate": _decontaminate,
