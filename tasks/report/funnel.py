@@ -81,7 +81,7 @@ def _reasons(by_source: Sequence[Sequence[Step]], stage: int) -> list[tuple[str,
             tally[reason] = tally.get(reason, 0) + count
     ordered = sorted(tally.items(), key=_most_first)
     rest = sum(count for _, count in ordered[SHOWN_REASONS:])
-    return [*ordered[:SHOWN_REASONS], *([(f"{len(ordered) - SHOWN_REASONS} more reasons", rest)] if rest else [])]
+    return [*ordered[:SHOWN_REASONS], *([(f"for {len(ordered) - SHOWN_REASONS} more reasons", rest)] if rest else [])]
 
 
 def _bands(columns: Sequence[Sequence[int]], entered: int, sources: Sequence[str]) -> Iterator[str]:
@@ -95,6 +95,8 @@ def _bands(columns: Sequence[Sequence[int]], entered: int, sources: Sequence[str
             f'<polygon points="{" ".join([*upper, *lower])}" style="fill:var({TONES[n % len(TONES)]})" '
             f'stroke="var(--card, #fff)" stroke-width=".7"><title>{escape(source)}: {counts}</title></polygon>'
         )
+        if tops[0][n + 1] - tops[0][n] > LINE:
+            yield f'<text x="{_x(0) + 6}" y="{tops[0][n] + 12:.1f}" fill="var(--card, #fff)">{escape(source)}</text>'
 
 
 def _words(columns: Sequence[Sequence[int]], reasons: Sequence[Sequence[tuple[str, int]]]) -> Iterator[str]:
