@@ -1,14 +1,14 @@
 # make demo    from nothing to a scored, documented model in one command
 # make test    set-up, lint, types, tests
 # make real    the same chain on real text:  make real REALDATA=/path/to/realdata
-# make bench   what is fast, measured
+# make bench   what is fast, measured:  make bench REALDATA=/path/to/realdata
 
 PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   := data/pharmacopoeia
 
-.PHONY: demo test lint types test-real real clean
+.PHONY: demo test lint types test-real real bench clean
 
 demo: $(VENV)/.installed $(DEMO)
 	$(BIN)/domainlm build demo --data $(DEMO) --on threads=2
@@ -44,6 +44,10 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
 	touch $@
+
+# Ours against what one would use instead; writes docs/benchmarks.md. On a busy machine the figures are worth nothing.
+bench: $(VENV)/.installed-dev
+	$(BIN)/python -m bench --realdata "$(REALDATA)"
 
 clean:
 	rm -rf build store data .mypy_cache .ruff_cache .pytest_cache

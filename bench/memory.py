@@ -28,7 +28,11 @@ from domainlm.trainer.supervisor import descendants
 
 FLAT = 1.2  # the peak for ten times the documents is at most so many times as large
 POLL_S = 0.02
-WORDS = 460  # of a document
+WORDS = 240  # invented ones of a document, each after an English one
+ENGLISH = (
+    "the of and to in that was he for it with as his on be at by had not are but from or have an they which one you "
+    "were her all she there would their we him been has when who will more no if out so said what up its about into"
+)
 VOCABULARY = 30_000
 SHARD_TOKENS = 1_000_000  # several shards of tokens for N too: a rank holds one
 
@@ -70,17 +74,23 @@ def _peak(stage: str, documents: int) -> tuple[int, int]:
     """Peak bytes of anonymous and of file memory, of a process that builds `stage` and of all below it."""
     with tempfile.TemporaryDirectory() as folder:
         write_inputs(Path(folder), documents)
-        command = [sys.executable, "-m", "bench.memory", "--stage", stage, "--build", folder]
-        anonymous = mapped = 0
-        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
-            while child.poll() is None:
-                now = [_memory(pid) for pid in (child.pid, *descendants(child.pid))]
-                anonymous = max(anonymous, sum(one[0] for one in now))
-                mapped = max(mapped, sum(one[1] for one in now))
-                time.sleep(POLL_S)
-            said = child.stderr.read() if child.stderr else ""
-        if child.returncode:
-            sys.exit(f"{stage} of {documents:,} documents ended with {child.returncode}:\n{said[-3000:]}")
+        if stage == "filter":  # it selects by what annotate has measured
+            _watched("annotate", Path(folder))
+        return _watched(stage, Path(folder))
+
+
+def _watched(stage: str, folder: Path) -> tuple[int, int]:
+    command = [sys.executable, "-m", "bench.memory", "--stage", stage, "--build", str(folder)]
+    anonymous = mapped = 0
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as child:
+        while child.poll() is None:
+            now = [_memory(pid) for pid in (child.pid, *descendants(child.pid))]
+            anonymous = max(anonymous, sum(one[0] for one in now))
+            mapped = max(mapped, sum(one[1] for one in now))
+            time.sleep(POLL_S)
+        said = child.stderr.read() if child.stderr else ""
+    if child.returncode:
+        sys.exit(f"{stage} ended with {child.returncode}:\n{said[-3000:]}")
     return anonymous, mapped
 
 
@@ -107,14 +117,16 @@ def write_inputs(folder: Path, documents: int) -> None:
 
 
 def texts(documents: int) -> Iterator[str]:
-    """Texts of invented words in the frequencies of a language, in sentences."""
+    """Sentences of English and invented words; these come in the frequencies of a language."""
     generator = np.random.default_rng(0)
     syllables = [a + b for a in "bdfghklmnprstv" for b in "aeiou"]
     words = ["".join(generator.choice(syllables, 1 + n % 4)) for n in range(VOCABULARY)]
+    english = ENGLISH.split()
     for number in range(documents):
-        chosen = [words[n % VOCABULARY] for n in generator.zipf(1.2, WORDS)]
-        sentences = (" ".join(chosen[start : start + 12]).capitalize() for start in range(0, WORDS, 12))
-        yield f"Report {number}. {'. '.join(sentences)}."
+        invented, common = generator.zipf(1.2, WORDS), generator.integers(0, len(english), WORDS)
+        mixed = [f"{english[one]} {words[other % VOCABULARY]}" for one, other in zip(common, invented, strict=True)]
+        sentences = (" ".join(mixed[start : start + 8]).capitalize() for start in range(0, WORDS, 8))
+        yield f"This is the report {number} of the study. {'. '.join(sentences)}."
 
 
 def _part(folder: Path, name: str) -> Part:
@@ -128,11 +140,21 @@ def _acquire(folder: Path) -> None:
     acquire.build(Store(folder / "store"), AcquireConfig(name="bench", format="jsonl"), inputs, _runtime(folder))
 
 
+def _annotate(folder: Path) -> None:
+    from domainlm.tasks.annotate import annotate
+    from domainlm.tasks.filter import FilterConfig
+
+    inputs = {"documents": _part(folder, "documents.parquet")}
+    annotate.build(Store(folder / "store"), FilterConfig().annotate_config(), inputs, _runtime(folder))
+
+
 def _filter(folder: Path) -> None:
+    """After `annotate`, which ran in a process of its own."""
     from domainlm.tasks.filter import FilterConfig
     from domainlm.tasks.filter import filter as filter_documents
 
-    inputs = {"documents": _part(folder, "documents.parquet")}
+    annotated = next((folder / "store").glob("annotate-*/annotated"))
+    inputs = {"documents": _part(folder, "documents.parquet"), "annotations": _part(annotated, "00000.parquet")}
     filter_documents.build(Store(folder / "store"), FilterConfig(), inputs, _runtime(folder))
 
 
@@ -178,6 +200,7 @@ def _runtime(folder: Path) -> Runtime:
 
 STAGES: Mapping[str, Callable[[Path], None]] = {
     "acquire": _acquire,
+    "annotate": _annotate,
     "filter": _filter,
     "deduplicate": _deduplicate,
     "decontaminate": _decontaminate,

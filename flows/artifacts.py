@@ -9,6 +9,8 @@ from domainlm.flows.chain import Output
 from domainlm.flows.planner import PlanLine
 from domainlm.flows.recipe import Recipe
 from domainlm.flows.show import headline_scores
+from domainlm.tasks.report.documents import funnels
+from domainlm.tasks.report.funnel import funnel_markdown
 from domainlm.tasks.store import Sealed
 
 
@@ -22,6 +24,9 @@ def show_results(recipe: Recipe, made: Mapping[str, Output], published: Sealed) 
     sealed = {name: output for name, output in made.items() if isinstance(output, Sealed)}
     create_table_artifact(
         funnel_rows(sealed), key=key(recipe, "funnel"), description="Documents, stage by stage: none unaccounted for"
+    )
+    create_markdown_artifact(
+        funnel_markdown(funnels(sealed)), key=key(recipe, "funnel-picture"), description="The data funnel by source"
     )
     scores = [asdict(score) for score in headline_scores(published.path)]
     create_table_artifact(scores, key=key(recipe, "scores"), description="Scores beside the base's")

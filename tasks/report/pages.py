@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from domainlm.tasks.report.documents import dropped_by_reason
 from domainlm.tasks.report.facts import Report
+from domainlm.tasks.report.funnel import draw_funnel
 from domainlm.tasks.report.lineage import Link, draw
 from domainlm.tasks.report.training import CurvePoint
 
@@ -38,6 +39,7 @@ def report_page(report: Report) -> str:
         curve=curve_svg(report.training.curve),
         loss_ticks=ticks(report.training.curve),
         picture=Markup(draw(report.lineage)),
+        funnel=Markup(draw_funnel(report.documents)),
         reasons=dropped_by_reason(report.documents),
         licences=by_licence(report),
         time_by_stage=seconds_by_stage(report.lineage),

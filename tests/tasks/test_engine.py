@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from domainlm.tasks.annotate import annotate
 from domainlm.tasks.decontaminate import DecontaminateConfig
 from domainlm.tasks.filter import FilterConfig, filter_shard
 from domainlm.tasks.filter import filter as filter_documents
 from domainlm.tasks.manifest import Part, file_sha256, outside
 from domainlm.tasks.progress import Progress, watched_by
-from domainlm.tasks.rules import LengthRule, LicenseRule
+from domainlm.tasks.rules import LicenseRule
 from domainlm.tasks.runtime import Runtime, SlurmSettings
 from domainlm.tasks.slurm import Stopped
 from domainlm.tasks.store import Store
@@ -27,7 +28,7 @@ from domainlm.tasks.tokenize import TokenizeConfig, read_header, tokenize
 from domainlm.tasks.work_json import load_work, save_work
 from domainlm.trainer.supervisor import descendants
 
-LENGTH_AND_LICENCE = FilterConfig(rules=(LicenseRule(), LengthRule(min_words=3)))
+RULES = FilterConfig(rules=(LicenseRule(),))
 SLURM = SlurmSettings(partition="cpu", sbatch={"account": "corpus"})
 
 
@@ -44,8 +45,10 @@ def environment() -> dict[str, str]:
 
 
 def build_both(store: Store, documents: Part, tokenizer: Part, runtime: Runtime) -> list[dict[str, str]]:
-    """The content of `filter` and of `tokenize` on what it keeps."""
-    kept = filter_documents.build(store, LENGTH_AND_LICENCE, {"documents": documents}, runtime)
+    """The content of `annotate`, of `filter`, and of `tokenize` on what it keeps."""
+    annotated = annotate.build(store, RULES.annotate_config(), {"documents": documents}, runtime)
+    inputs = {"documents": documents, "annotations": annotated.part("annotated")}
+    kept = filter_documents.build(store, RULES, inputs, runtime)
     inputs = {"documents": kept.part("kept"), "tokenizer": tokenizer}
     return [
         content(kept.path),
@@ -62,7 +65,7 @@ def test_work_travels_as_json_and_comes_back_equal(
     documents = make_corpus("cases", ["a fever"], files=2)
     header = read_header(tokenizer.root / "tokenizer")
     encode = EncodePiece(cut_pieces(documents.paths()), tokenizer.root, "fastokens", header, 0, tmp_path)
-    shard = partial(filter_shard, config=LENGTH_AND_LICENCE, documents=documents, out=tmp_path)
+    shard = partial(filter_shard, config=RULES, documents=documents, annotations=documents, out=tmp_path)
     plain = (None, True, 1, 0.5, "é", [1, [2]], (), Path("a"), {1: ("b",)}, DecontaminateConfig())
     save_work((encode, plain), tmp_path / "work.json")
     assert load_work(tmp_path / "work.json") == (encode, plain)
@@ -150,7 +153,7 @@ def test_the_submitted_script_says_what_it_runs_and_asks_for(
     runtime = Runtime(executor="slurm", slurm=SLURM, workers=2, worker_memory_gb=1.5)
     store = Store(tmp_path / "store")
     with pytest.raises(RuntimeError, match=r"1 of 2 shards are not done, rank 1 .*ArrowInvalid") as failure:
-        filter_documents.build(store, LENGTH_AND_LICENCE, {"documents": documents}, runtime)
+        annotate.build(store, RULES.annotate_config(), {"documents": documents}, runtime)
     assert "Build again, and only those are done" in str(failure.value)
     marks = next(store.root.glob("*.partial")) / ".ranks/all"
     script = (marks / "launch.slurm").read_text().splitlines()
@@ -171,7 +174,7 @@ def test_a_stop_cancels_the_job(tmp_path: Path, slurm: Path, make_corpus: Callab
     inputs = {"documents": make_corpus("cases", ["a fever"] * 2, files=2)}
     runtime = Runtime(executor="slurm", slurm=SLURM)
     with watched_by(lambda progress: None, stop=lambda: True), pytest.raises(Stopped, match="job 42 is cancelled"):
-        filter_documents.build(Store(tmp_path / "store"), LENGTH_AND_LICENCE, inputs, runtime)
+        annotate.build(Store(tmp_path / "store"), RULES.annotate_config(), inputs, runtime)
     assert (slurm / "cancelled").read_text() == "42\n"
 
 
