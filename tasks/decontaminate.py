@@ -69,8 +69,18 @@ class DecontaminateConfig(BaseModel):
     )
     held_out_share: float = Field(0.02, ge=0, lt=1, title="Held out", description="Share of the documents.")
     held_out_seed: int = Field(0, title="Held-out seed", description="Decides which documents are held out.")
+
+
+class DecontaminateStageConfig(BaseModel):
+    """What counts as overlap, and with which benchmarks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Decontaminate a source")
+
+    decontaminate: DecontaminateConfig = Field(
+        default_factory=DecontaminateConfig, title="Overlap", description="What counts, and how much is held out."
+    )
     benchmarks: tuple[Benchmark, ...] = Field(
-        (), title="Benchmarks", description="Filled in by the flow with those that the recipe evaluates."
+        (), title="Benchmarks", description="Those that the recipe evaluates; the file of each is an input."
     )
 
     @field_serializer("benchmarks")
@@ -80,19 +90,20 @@ class DecontaminateConfig(BaseModel):
 
 
 @stage(version=1, disk_factor=2.0, resumes=True)
-def decontaminate(config: DecontaminateConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
+def decontaminate(config: DecontaminateStageConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
     """Find the clues of every document, see which are common, then decide."""
     documents = inputs["documents"]
     shards = len(documents.files)
     benchmarks = read_benchmarks(config, inputs)
-    index = build_index(benchmarks, ngram_words=config.ngram_words, min_short_words=config.min_short_words)
+    counted = config.decontaminate
+    index = build_index(benchmarks, ngram_words=counted.ngram_words, min_short_words=counted.min_short_words)
     run_shards(partial(find_in_shard, index, documents, out), shards, out, runtime, name="find")
-    common = common_clues(index, out, shards, config.common_documents)
+    common = common_clues(index, out, shards, counted.common_documents)
     given_away = np.zeros(len(index.fields), dtype=np.int64)
     for shard in range(shards):
         given_away += write_hits(index, common, out, shard)
     write_questions(out / "questions.parquet", index, common, given_away)
-    fates = run_shards(partial(write_shard, config, documents, out), shards, out, runtime, name="write")
+    fates = run_shards(partial(write_shard, counted, documents, out), shards, out, runtime, name="write")
     if not fates["kept"]:
         raise EmptyCorpus(_nothing_left(documents, fates))
     clear_marks(out)
@@ -104,7 +115,7 @@ def decontaminate(config: DecontaminateConfig, inputs: Inputs, out: Path, runtim
     )
 
 
-def read_benchmarks(config: DecontaminateConfig, inputs: Inputs) -> list[tuple[Benchmark, list[Question]]]:
+def read_benchmarks(config: DecontaminateStageConfig, inputs: Inputs) -> list[tuple[Benchmark, list[Question]]]:
     """Every benchmark with its questions, from the input of its name; raises ValueError where the two do not match."""
     files = {name.removeprefix("benchmark."): part for name, part in inputs.items() if name.startswith("benchmark.")}
     names = {benchmark.name for benchmark in config.benchmarks}

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from domainlm.eval.benchmarks import Benchmark, Question, load_questions
-from domainlm.tasks.decontaminate import DecontaminateConfig, decontaminate
+from domainlm.tasks.decontaminate import DecontaminateConfig, DecontaminateStageConfig, decontaminate
 from domainlm.tasks.document_shards import EmptyCorpus
 from domainlm.tasks.documents import Document, content_sha256, read_documents, read_verdicts, write_rows
 from domainlm.tasks.manifest import Part, outside
@@ -22,7 +22,15 @@ from domainlm.tasks.store import Sealed, Store
 
 MEDQA = Benchmark("exam", "medqa", "exam.jsonl")
 PUBMEDQA = Benchmark("abstracts", "pubmedqa", "abstracts.jsonl")
-CONFIG = DecontaminateConfig(benchmarks=(MEDQA, PUBMEDQA), held_out_share=0)
+
+
+def config(*, benchmarks: tuple[Benchmark, ...] = (MEDQA, PUBMEDQA), **settings: float) -> DecontaminateStageConfig:
+    """Both benchmarks and nothing held out, if not told otherwise."""
+    counted = DecontaminateConfig.model_validate({"held_out_share": 0, **settings})
+    return DecontaminateStageConfig(decontaminate=counted, benchmarks=benchmarks)
+
+
+CONFIG = config()
 
 CASE = (
     "A 54-year-old baker comes to the clinic with a swollen lip that began two hours after the first tablet of a new "
@@ -80,7 +88,7 @@ def _document(number: int, text: str, pmid: str | None = None, parent_id: str | 
 
 @pytest.fixture
 def run(store: Store, runtime: Runtime, tmp_path: Path) -> Callable[..., Sealed]:
-    def run(texts: Sequence[str], config: DecontaminateConfig = CONFIG, **options: object) -> Sealed:
+    def run(texts: Sequence[str], config: DecontaminateStageConfig = CONFIG, **options: object) -> Sealed:
         part = corpus(tmp_path / "in", texts, **options)  # type: ignore[arg-type]
         benchmarks = write_benchmarks(tmp_path / "benchmarks") if config.benchmarks else {}
         return decontaminate.build(store, config, {"documents": part, **benchmarks}, runtime)
@@ -144,9 +152,7 @@ def test_what_the_corpus_is_full_of_does_not_count(run: Callable[..., Sealed]) -
     sealed = run(texts)
     assert {doc_id for doc_id, _, _ in verdicts(sealed)} == {"s/011"}
     assert sealed.manifest.counts["common_clues"] == len(normal_words(ABSTRACT[0])) - 12
-    assert {v[0] for v in verdicts(run(texts, CONFIG.model_copy(update={"common_documents": 11})))} == {
-        f"s/{n:03d}" for n in range(12)
-    }
+    assert {v[0] for v in verdicts(run(texts, config(common_documents=11)))} == {f"s/{n:03d}" for n in range(12)}
 
 
 def test_the_report_counts_the_documents_for_every_field_of_every_question(run: Callable[..., Sealed]) -> None:
@@ -170,31 +176,31 @@ def test_what_many_questions_of_a_benchmark_share_betrays_none_of_them() -> None
 
 
 def test_held_out_documents_are_a_stable_share_and_stay_with_their_parent(run: Callable[..., Sealed]) -> None:
-    config = DecontaminateConfig(held_out_share=0.2)
+    fifth = config(benchmarks=(), held_out_share=0.2)
     texts = [PROSE.format(n=n) for n in range(500)]
-    sealed = run(texts, config)
+    sealed = run(texts, fifth)
     held_out = {d.doc_id for path in sealed.part("held_out").paths() for d in read_documents(path)}
     assert 75 <= len(held_out) == sealed.manifest.fates["held_out"] <= 125
-    fewer = run(texts[:250], config, files=2)
+    fewer = run(texts[:250], fifth, files=2)
     assert {d.doc_id for path in fewer.part("held_out").paths() for d in read_documents(path)} == {
         doc_id for doc_id in held_out if doc_id < "s/250"
     }
-    other_seed = run(texts, config.model_copy(update={"held_out_seed": 1}))
+    other_seed = run(texts, config(benchmarks=(), held_out_share=0.2, held_out_seed=1))
     assert held_out != {d.doc_id for path in other_seed.part("held_out").paths() for d in read_documents(path)}
 
 
 def test_the_bytes_do_not_depend_on_the_workers(tmp_path: Path, runtime: Runtime) -> None:
     texts = [f"{PROSE.format(n=n)} {ABSTRACT[0] if n % 3 else CASE}" for n in range(9)] + [PROSE.format(n=9)] * 3
-    config = CONFIG.model_copy(update={"held_out_share": 0.3})
+    settings = config(held_out_share=0.3)
     inputs = {"documents": corpus(tmp_path / "in", texts, files=3), **write_benchmarks(tmp_path / "benchmarks")}
-    one = decontaminate.build(Store(tmp_path / "one"), config, inputs, runtime)
-    two = decontaminate.build(Store(tmp_path / "two"), config, inputs, runtime.model_copy(update={"workers": 2}))
+    one = decontaminate.build(Store(tmp_path / "one"), settings, inputs, runtime)
+    two = decontaminate.build(Store(tmp_path / "two"), settings, inputs, runtime.model_copy(update={"workers": 2}))
     assert one.manifest.digest == two.manifest.digest
 
 
 def test_where_a_benchmark_lies_and_how_it_is_asked_change_no_key() -> None:
     moved = Benchmark("exam", "medqa", "/elsewhere/exam.jsonl", style="letters", limit=10)
-    assert identity(CONFIG) == identity(CONFIG.model_copy(update={"benchmarks": (moved, PUBMEDQA)}))
+    assert identity(CONFIG) == identity(config(benchmarks=(moved, PUBMEDQA)))
 
 
 def test_a_benchmark_without_its_file_is_refused(store: Store, runtime: Runtime, tmp_path: Path) -> None:
@@ -211,7 +217,7 @@ def test_a_corpus_that_is_all_benchmark_is_an_error(run: Callable[..., Sealed]) 
 def test_a_source_that_deduplication_emptied_is_an_error(store: Store, runtime: Runtime, tmp_path: Path) -> None:
     empty = corpus(tmp_path / "in", [])
     with pytest.raises(EmptyCorpus, match="each was a duplicate of one in another source"):
-        decontaminate.build(store, DecontaminateConfig(), {"documents": empty}, runtime)
+        decontaminate.build(store, DecontaminateStageConfig(), {"documents": empty}, runtime)
 
 
 @pytest.mark.real
