@@ -2,7 +2,8 @@
 
 Each field of a question is indexed apart, and each clue belongs to fields:
 
-    question, context   every 13-gram; of a field of 8 to 12 words the whole
+    question, context   every 13-gram; of a field of 8 to 12 words the whole; of a question without options of its own
+                        the whole from 5 words on
     answer, option      the same, but most options are shorter and alone prove nothing
     edited question     most of its words, at least 8 of them, in runs of five or more; `edited context` alike
     options             all options of a question close together, in any order, if they have 8 different words
@@ -33,6 +34,7 @@ from domainlm.tasks.question_index import (
 
 COMMON_QUESTIONS = 3
 MIN_ANCHOR_WORDS = 3  # of a question that is too short to stand alone
+MIN_SENTENCE_WORDS = 5  # of a question without options of its own: none of 31 such in 46 MB of trials and patient pages
 ROOM_WORDS = 4  # after each text of a passage: "B.", "Answer choice C:", "(chosen by 12 %)"
 EDITED_SHARE = 0.6  # of a field's words that no other question has: half of them changed is another question
 
@@ -67,14 +69,16 @@ class _Builder:
 
     def add(self, benchmark: Benchmark, question: Question) -> None:
         """Index one question; options that every question of a form shares (yes, no, maybe) say nothing."""
-        stem, options = _hashed(question.question), []
-        if FORMS[benchmark.form].fixed_options is None:
-            options = [_hashed(option) for option in question.options]
-        for name, text in (("question", stem), ("context", _hashed(question.context))):
-            self._text(benchmark, question, name, text)
-            self._edited(benchmark, question, f"edited {name}", text)
+        stem, context = _hashed(question.question), _hashed(question.context)
+        own_options = FORMS[benchmark.form].fixed_options is None
+        options = [_hashed(option) for option in question.options] if own_options else []
+        least = self.min_short_words
+        self._text(benchmark, question, "question", stem, least if own_options else min(least, MIN_SENTENCE_WORDS))
+        self._text(benchmark, question, "context", context, least)
+        self._edited(benchmark, question, "edited question", stem)
+        self._edited(benchmark, question, "edited context", context)
         for number, option in enumerate(options):
-            self._text(benchmark, question, "answer" if number == question.answer else "option", option)
+            self._text(benchmark, question, "answer" if number == question.answer else "option", option, least)
         options.sort(key=len, reverse=True)
         if len(np.unique(np.concatenate([stem[:0], *options]))) >= self.min_short_words:
             self._passage(benchmark, question, "options", options)
@@ -111,11 +115,11 @@ class _Builder:
             owners=Owners.of(pairs[:, 0], pairs[:, 1], len(table.hashes) + len(single)),
         )
 
-    def _text(self, benchmark: Benchmark, question: Question, name: str, words: Hashes) -> None:
+    def _text(self, benchmark: Benchmark, question: Question, name: str, words: Hashes, least: int) -> None:
         if not len(words):
             return
         field = self._field(benchmark, question, name)
-        if len(words) >= self.min_short_words:
+        if len(words) >= least:
             length = min(len(words), self.ngram_words)
             self.lengths.add(length)
             self.ngrams.add(hash_ngrams(words, length), field)

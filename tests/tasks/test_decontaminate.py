@@ -285,14 +285,14 @@ PLANTED: dict[str, tuple[str, Callable[[Question, random.Random], str], float]] 
     "question, case and spacing": ("exam", lambda q, r: "\n".join(q.question.upper().split(" ")), 1.0),
     "question, full-width": ("exam", lambda q, r: _full_width(q.question), 1.0),
     "question, typographic": ("exam", lambda q, r: _typographic(q.question), 1.0),
-    "question, 1 word in 20 changed": ("exam", lambda q, r: _edited(q.question, 20, r), 1.0),
-    "question, 1 word in 8 changed": ("exam", lambda q, r: _edited(q.question, 8, r), 0.97),
+    "question, 1 word in 20 changed": ("exam", lambda q, r: _edited(q.question, 20, r), 0.99),
+    "question, 1 word in 8 changed": ("exam", lambda q, r: _edited(q.question, 8, r), 0.99),
     "options, in order": ("options", lambda q, r: _listed(q.options), 1.0),
     "options, in any order": ("options", lambda q, r: _listed(r.sample(q.options, len(q.options))), 1.0),
-    "short question, verbatim": ("abstracts", lambda q, r: q.question, 0.9),
-    "short question, 1 word changed": ("abstracts", lambda q, r: _edited(q.question, 999, r), 0.5),
+    "short question, verbatim": ("abstracts", lambda q, r: q.question, 0.99),
+    "short question, 1 word changed": ("abstracts", lambda q, r: _edited(q.question, 999, r), 0.75),
     "abstract, verbatim": ("abstracts", lambda q, r: q.context, 1.0),
-    "abstract, 1 word in 8 changed": ("abstracts", lambda q, r: _edited(q.context, 8, r), 0.95),
+    "abstract, 1 word in 8 changed": ("abstracts", lambda q, r: _edited(q.context, 8, r), 1.0),
     "abstract, one sentence": ("abstracts", lambda q, r: max(q.context.split(". "), key=len), 1.0),
 }
 
@@ -306,7 +306,6 @@ def test_real_questions_planted_in_real_text_are_found(real: Real, leak: str) ->
     questions = rng.sample({"exam": real.exam, "options": real.long_options, "abstracts": real.abstracts}[which], 120)
     planted = [f"{text[:4_000]} {write(q, rng)} {text[4_000:]}" for text, q in zip(real.texts, questions, strict=True)]
     hits = [q.question_id in fields(real.index, text) for text, q in zip(planted, questions, strict=True)]
-    print(f"{leak}: {sum(hits) / len(hits):.3f}")
     assert sum(hits) / len(hits) >= least
 
 
