@@ -14,7 +14,7 @@ from pydantic_core import CoreSchema
 
 from domainlm.eval.config import EvaluateConfig, Weights
 from domainlm.tasks.acquire import AcquireConfig
-from domainlm.tasks.decontaminate import DecontaminateConfig
+from domainlm.tasks.decontaminate import DecontaminateConfig, DecontaminateStageConfig
 from domainlm.tasks.deduplicate import DeduplicateConfig
 from domainlm.tasks.evaluate import EvaluateStageConfig
 from domainlm.tasks.filter import FilterConfig
@@ -158,9 +158,9 @@ class Recipe(BaseModel):
         """Sources that are trained on, in the recipe's order."""
         return tuple(source.name for source in self.sources if self.mix.token_shares.get(source.name, 0) > 0)
 
-    def decontaminate_config(self) -> DecontaminateConfig:
+    def decontaminate_config(self) -> DecontaminateStageConfig:
         """Decontamination is driven by the very benchmarks that evaluation will run."""
-        return self.decontaminate.model_copy(update={"benchmarks": self.evaluate.benchmarks})
+        return DecontaminateStageConfig(decontaminate=self.decontaminate, benchmarks=self.evaluate.benchmarks)
 
     def evaluate_config(self, weights: Weights) -> EvaluateStageConfig:
         """The evaluation of the model, or of its base, at the length that training has taught."""

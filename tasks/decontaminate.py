@@ -6,17 +6,16 @@ In: `documents` (shards of Parquet) and one `benchmark.<name>` for each benchmar
     held_out/00000.parquet   documents that no training sees: a share, by a keyed hash of the id
     verdicts/00000.parquet   `decontaminate.<benchmark>` for each field of a question that a document gives away,
                              `held_out` for each other document
-    questions.parquet        every indexed field of every question: its clues, how many of them are too common to
-                             count, the documents that gave it away
+    questions.parquet        every field of every question, and the documents that gave it away (`question_report`)
 
-A clue (`question_index`) that stands in more than `common_documents` documents is boilerplate and does not count; the
-PMID of an article always does. Fates: `kept`, `held_out`, `contaminated`.
+A clue (`index_questions`) that stands in more than `common_documents` documents is boilerplate and does not count; the
+PMID of an article always does. Fates: `kept`, `held_out`, `contaminated`. Documents pass as Arrow batches.
 """
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -29,25 +28,18 @@ from xxhash import xxh3_64_intdigest
 
 from domainlm.eval.benchmarks import Benchmark, Question, load_questions
 from domainlm.tasks.document_shards import EmptyCorpus, run_shards
-from domainlm.tasks.documents import Document, Verdict, read_documents, write_rows
+from domainlm.tasks.documents import DOCUMENT_SCHEMA, ROW_GROUP_ROWS, VERDICT_SCHEMA
 from domainlm.tasks.engine import MARKS, clear_marks
+from domainlm.tasks.index_questions import index_questions
 from domainlm.tasks.manifest import Books, Part
-from domainlm.tasks.question_index import QuestionIndex, build_index
-from domainlm.tasks.ragged import load_ragged, save_ragged
+from domainlm.tasks.question_index import QuestionIndex, Rows
+from domainlm.tasks.question_report import QuestionReport
+from domainlm.tasks.ragged import save_array
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
 
 FATES = ("kept", "held_out", "contaminated")
-QUESTION_SCHEMA = pa.schema(
-    [
-        pa.field("benchmark", pa.string(), nullable=False),
-        pa.field("question_id", pa.string(), nullable=False),
-        pa.field("name", pa.string(), nullable=False),
-        pa.field("clues", pa.int64(), nullable=False),
-        pa.field("common_clues", pa.int64(), nullable=False),
-        pa.field("documents", pa.int64(), nullable=False),
-    ]
-)
+FIND_ROWS = 64  # documents searched at a time: as fast as more, and a few MB of full texts
 
 
 class DecontaminateConfig(BaseModel):
@@ -69,8 +61,18 @@ class DecontaminateConfig(BaseModel):
     )
     held_out_share: float = Field(0.02, ge=0, lt=1, title="Held out", description="Share of the documents.")
     held_out_seed: int = Field(0, title="Held-out seed", description="Decides which documents are held out.")
+
+
+class DecontaminateStageConfig(BaseModel):
+    """What counts as overlap, and with which benchmarks."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Decontaminate a source")
+
+    decontaminate: DecontaminateConfig = Field(
+        default_factory=DecontaminateConfig, title="Overlap", description="What counts, and how much is held out."
+    )
     benchmarks: tuple[Benchmark, ...] = Field(
-        (), title="Benchmarks", description="Filled in by the flow with those that the recipe evaluates."
+        (), title="Benchmarks", description="Those that the recipe evaluates; the file of each is an input."
     )
 
     @field_serializer("benchmarks")
@@ -79,32 +81,32 @@ class DecontaminateConfig(BaseModel):
         return [{"name": benchmark.name, "form": benchmark.form} for benchmark in benchmarks]
 
 
-@stage(version=1, disk_factor=2.0, resumes=True)
-def decontaminate(config: DecontaminateConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
+@stage(version=2, disk_factor=2.0, resumes=True)
+def decontaminate(config: DecontaminateStageConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
     """Find the clues of every document, see which are common, then decide."""
-    documents = inputs["documents"]
+    documents, settings = inputs["documents"], config.decontaminate
     shards = len(documents.files)
     benchmarks = read_benchmarks(config, inputs)
-    index = build_index(benchmarks, ngram_words=config.ngram_words, min_short_words=config.min_short_words)
+    index = index_questions(benchmarks, ngram_words=settings.ngram_words, min_short_words=settings.min_short_words)
     run_shards(partial(find_in_shard, index, documents, out), shards, out, runtime, name="find")
-    common = common_clues(index, out, shards, config.common_documents)
-    given_away = np.zeros(len(index.fields), dtype=np.int64)
+    common = common_clues(index, out, shards, settings.common_documents)
+    report = QuestionReport(index, common)
     for shard in range(shards):
-        given_away += write_hits(index, common, out, shard)
-    write_questions(out / "questions.parquet", index, common, given_away)
-    fates = run_shards(partial(write_shard, config, documents, out), shards, out, runtime, name="write")
+        note_hits(report, documents, out, shard)
+    report.write(out / "questions.parquet")
+    fates = run_shards(partial(write_shard, settings, documents, out), shards, out, runtime, name="write")
     if not fates["kept"]:
         raise EmptyCorpus(_nothing_left(documents, fates))
     clear_marks(out)
-    counts = {"clues": index.num_clues, "common_clues": int(common.sum())} | _per_benchmark(
-        benchmarks, index, given_away
-    )
+    counts = {"clues": index.num_clues, "common_clues": int(common.sum())}
+    for benchmark, questions in benchmarks:
+        counts |= {f"questions.{benchmark.name}": len(questions)} | report.counts(benchmark.name)
     return Books(
         entered={"documents": sum(fates.values())}, fates=fates, counts={name: float(n) for name, n in counts.items()}
     )
 
 
-def read_benchmarks(config: DecontaminateConfig, inputs: Inputs) -> list[tuple[Benchmark, list[Question]]]:
+def read_benchmarks(config: DecontaminateStageConfig, inputs: Inputs) -> list[tuple[Benchmark, list[Question]]]:
     """Every benchmark with its questions, from the input of its name; raises ValueError where the two do not match."""
     files = {name.removeprefix("benchmark."): part for name, part in inputs.items() if name.startswith("benchmark.")}
     names = {benchmark.name for benchmark in config.benchmarks}
@@ -117,9 +119,13 @@ def read_benchmarks(config: DecontaminateConfig, inputs: Inputs) -> list[tuple[B
 
 
 def find_in_shard(index: QuestionIndex, documents: Part, out: Path, shard: int) -> dict[str, int]:
-    """Write down the clues of each document of one shard."""
-    read = read_documents(documents.paths()[shard])
-    save_ragged(_clues(out, shard), [index.find(document.text, _pmid(document)) for document in read])
+    """Write down the (row, clue) pairs of one shard."""
+    found, first_row = [np.empty((0, 2), dtype=np.int64)], 0
+    for batch in _batches(documents, shard, ["text", "native_metadata"], FIND_ROWS):
+        texts, metadata = (column.to_pylist() for column in batch.columns)
+        found.append(index.find(texts, list(map(_pmid, metadata))) + np.array([first_row, 0]))
+        first_row += len(texts)
+    save_array(_clues(out, shard), np.concatenate(found))
     return {}
 
 
@@ -127,94 +133,92 @@ def common_clues(index: QuestionIndex, out: Path, shards: int, most: int) -> NDA
     """Which clues stand in more than `most` documents; a PMID never counts as common."""
     documents = np.zeros(index.num_clues, dtype=np.int64)
     for shard in range(shards):
-        for clues in load_ragged(_clues(out, shard)):
-            documents[clues.astype(np.int64)] += 1
-    common = documents > most
+        documents += np.bincount(np.load(_clues(out, shard))[:, 1], minlength=index.num_clues)
+    common: NDArray[np.bool_] = documents > most
     common[index.first_pmid :] = False
     return common
 
 
-def write_hits(index: QuestionIndex, common: NDArray[np.bool_], out: Path, shard: int) -> NDArray[np.int64]:
-    """Write down the verdicts on the documents of one shard; returns how many gave away each field."""
-    given_away = np.zeros(len(index.fields), dtype=np.int64)
+def note_hits(report: QuestionReport, documents: Part, out: Path, shard: int) -> None:
+    """Write down the verdicts on the documents of one shard that give something away, and report them."""
+    hits = report.given_away(np.load(_clues(out, shard)))
+    ids = _ids_of(documents, shard, np.unique(hits[:, 0])) if len(hits) else {}
     rows: dict[int, list[tuple[str, str]]] = {}
-    for row, clues in enumerate(load_ragged(_clues(out, shard))):
-        counted = Counter(field for clue in clues.tolist() if not common[clue] for field in index.fields_of(clue))
-        for number, found in sorted(counted.items()):
-            field = index.fields[number]
-            value = f"{field.question_id} {field.name} ({found} of {field.clues})"
-            rows.setdefault(row, []).append((f"decontaminate.{field.benchmark}", value))
-            given_away[number] += 1
+    for row, number, found in hits.tolist():
+        field = report.index.fields[number]
+        value = f"{field.question_id} {field.name} ({found} of {field.clues})"
+        rows.setdefault(row, []).append((f"decontaminate.{field.benchmark}", value))
+        report.note(number, ids[row], found)
     path = _hits(out, shard)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows))
-    return given_away
 
 
 def write_shard(config: DecontaminateConfig, documents: Part, out: Path, shard: int) -> Counter[str]:
     """Write the documents of one shard by their fate, and what decided it; returns how many had which."""
-    source, name = documents.paths()[shard], f"{shard:05d}.parquet"
     hits = {int(row): found for row, found in json.loads(_hits(out, shard).read_text()).items()}
-    fates: list[str] = []
-
-    def verdicts() -> Iterator[Verdict]:
-        for row, document in enumerate(read_documents(source)):
-            if row in hits:
-                yield from (Verdict(document.doc_id, rule, value, "no clue", keep=False) for rule, value in hits[row])
-                fates.append("contaminated")
-            else:
-                place = held_out_place(document, config.held_out_seed)
+    name, counts, first_row = f"{shard:05d}.parquet", Counter(dict.fromkeys(FATES, 0)), 0
+    with ExitStack() as files:
+        kinds = {"kept": DOCUMENT_SCHEMA, "held_out": DOCUMENT_SCHEMA, "verdicts": VERDICT_SCHEMA}
+        writers = {kind: files.enter_context(_writer(out / kind / name, schema)) for kind, schema in kinds.items()}
+        for batch in _batches(documents, shard, DOCUMENT_SCHEMA.names, ROW_GROUP_ROWS):
+            rows: list[tuple[str, str, str, str, bool]] = []
+            fates: list[str] = []
+            for row, (doc_id, parent_id) in enumerate(_ids(batch), first_row):
+                if row in hits:
+                    rows += [(doc_id, rule, value, "no clue", False) for rule, value in hits[row]]
+                    fates.append("contaminated")
+                    continue
+                place = held_out_place(parent_id or doc_id, config.held_out_seed)
                 keep = place >= config.held_out_share
-                yield Verdict(document.doc_id, "held_out", f"{place:.6f}", f"{config.held_out_share:g}", keep)
+                rows.append((doc_id, "held_out", f"{place:.6f}", f"{config.held_out_share:g}", keep))
                 fates.append("kept" if keep else "held_out")
-
-    write_rows(out / "verdicts" / name, Verdict, verdicts())
-    for fate in ("kept", "held_out"):
-        chosen = (document for document, its in zip(read_documents(source), fates, strict=True) if its == fate)
-        write_rows(out / fate / name, Document, chosen)
-    return Counter({fate: fates.count(fate) for fate in FATES})
-
-
-def held_out_place(document: Document, seed: int) -> float:
-    """Where a document stands between 0 and 1, by a keyed hash; texts with one parent stand together."""
-    return xxh3_64_intdigest(f"{seed}:{document.parent_id or document.doc_id}".encode()) / 2**64
-
-
-def write_questions(path: Path, index: QuestionIndex, common: NDArray[np.bool_], given_away: NDArray[np.int64]) -> None:
-    """Write every field of every question, with its clues and the documents that gave it away."""
-    dismissed = Counter(field for clue in np.flatnonzero(common).tolist() for field in index.fields_of(clue))
-    rows = [
-        {**asdict(field), "common_clues": dismissed[number], "documents": int(given_away[number])}
-        for number, field in enumerate(index.fields)
-    ]
-    temporary = path.with_name(path.name + ".tmp")
-    table = pa.Table.from_pylist(rows, schema=QUESTION_SCHEMA)
-    pq.write_table(table, temporary, compression="zstd", store_schema=False)
-    temporary.replace(path)
-
-
-def _per_benchmark(
-    benchmarks: Sequence[tuple[Benchmark, Sequence[Question]]], index: QuestionIndex, given_away: NDArray[np.int64]
-) -> dict[str, int]:
-    """Questions of each benchmark: all, those with a clue to look for, those that some document gave away."""
-    counts: dict[str, int] = {}
-    for benchmark, questions in benchmarks:
-        of_it = [
-            (field, n) for field, n in zip(index.fields, given_away, strict=True) if field.benchmark == benchmark.name
-        ]
-        counts[f"questions.{benchmark.name}"] = len(questions)
-        counts[f"questions_indexed.{benchmark.name}"] = len({field.question_id for field, _ in of_it if field.clues})
-        counts[f"questions_found.{benchmark.name}"] = len({field.question_id for field, n in of_it if n})
+            writers["verdicts"].write_batch(pa.record_batch(list(zip(*rows, strict=True)), schema=VERDICT_SCHEMA))
+            for fate in ("kept", "held_out"):
+                chosen = batch.filter(pa.array([its == fate for its in fates]))
+                if chosen.num_rows:
+                    writers[fate].write_batch(chosen)
+            counts.update(fates)
+            first_row += len(fates)
     return counts
 
 
-def _pmid(document: Document) -> str | None:
-    pmid = json.loads(document.native_metadata).get("pmid")
+def held_out_place(family: str, seed: int) -> float:
+    """Where a document stands between 0 and 1, by a keyed hash of its parent's id, or of its own."""
+    return xxh3_64_intdigest(f"{seed}:{family}".encode()) / 2**64
+
+
+@contextmanager
+def _writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
+    """A Parquet file that appears only when whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with pq.ParquetWriter(temporary, schema, compression="zstd", store_schema=False) as writer:
+        yield writer
+    temporary.replace(path)
+
+
+def _batches(documents: Part, shard: int, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
+    with pq.ParquetFile(documents.paths()[shard]) as file:
+        yield from file.iter_batches(batch_size=rows, columns=columns)
+
+
+def _ids(batch: pa.RecordBatch) -> Iterator[tuple[str, str | None]]:
+    return zip(batch["doc_id"].to_pylist(), batch["parent_id"].to_pylist(), strict=True)
+
+
+def _ids_of(documents: Part, shard: int, rows: Rows) -> dict[int, str]:
+    ids = pq.read_table(documents.paths()[shard], columns=["doc_id"])["doc_id"]
+    return dict(zip(rows.tolist(), ids.take(pa.array(rows)).to_pylist(), strict=True))
+
+
+def _pmid(metadata: str) -> str | None:
+    pmid = json.loads(metadata).get("pmid") if '"pmid"' in metadata else None
     return str(pmid) if pmid else None
 
 
 def _clues(out: Path, shard: int) -> Path:
-    return out / MARKS / "clues" / f"{shard:05d}"
+    return out / MARKS / "clues" / f"{shard:05d}.npy"
 
 
 def _hits(out: Path, shard: int) -> Path:

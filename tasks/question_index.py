@@ -1,15 +1,8 @@
-"""The questions of the benchmarks as an index that a document's text is held against.
+"""The questions of the benchmarks as an index that the text of documents is held against.
 
-In: benchmarks and their questions. Out: `QuestionIndex`, whose `find` gives the clues in one document. Everything is
-compared as runs of letters and digits in one case, so that punctuation, hyphens and typography do not matter.
-
-Each field of a question is indexed apart, and each clue belongs to fields:
-
-    question, context   every 13-gram; of a field of 8 to 12 words the whole
-    answer, option      the same, but most options are shorter and alone prove nothing
-    options             all options of a question, in order in one passage, if they have 8 words together
-    question+options    a question of 3 to 7 words and then all its options, in one passage
-    pmid                the article that the question was made from
+In: texts, many at a time. Out: `QuestionIndex.find` gives the clues in each. Everything is compared as runs of letters
+and digits in one case and without accents, so that punctuation, hyphens, full-width forms and typography do not matter.
+`index_questions` says what is indexed. Clues are numbered: n-grams, then passages, then edited fields, then PMIDs.
 """
 
 import re
@@ -20,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from domainlm.eval.benchmarks import FORMS, Benchmark, Question
-from domainlm.tasks.ngrams import Hashes, hash_ngrams, hash_words, ngrams_of_lengths
+from domainlm.tasks.ngrams import Hashes, hash_words, ngrams_of_lengths
 
 ALPHANUMERIC = re.compile(r"[^\W_]+")
-COMMON_QUESTIONS = 3  # vital signs and "which of the following" stand in more questions, and betray none of them
-MIN_ANCHOR_WORDS = 3  # of a question that is too short to stand alone
-ROOM_WORDS = 16  # for "A.", "B.", "Answer:" and the like between the fields of a passage
+INVISIBLE = re.compile("[\u00ad\u0300-\u036f\u200b-\u200d\u2060\ufeff]")  # soft hyphens, accents, joiners
+EDITED_WORDS = 5  # n-grams by which an edited text is known: one changed word breaks no more than five of them
+WORD_BYTES = 8
 
 Rows = NDArray[np.int64]
 
@@ -42,206 +34,178 @@ class QuestionField:
 
 
 @dataclass(frozen=True)
+class HashTable:
+    """Sorted hashes, and a table by their lowest bits that spares most searches: one place in 16 or more is taken."""
+
+    hashes: Hashes
+    sieve: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, hashes: Hashes) -> "HashTable":
+        """The table of these hashes, each once."""
+        distinct = np.unique(hashes)
+        size = 1 << (16 * len(distinct)).bit_length()
+        sieve = np.zeros(size, dtype=np.bool_)
+        sieve[distinct & np.uint64(size - 1)] = True
+        return cls(distinct, sieve)
+
+    def find(self, hashes: Hashes) -> tuple[Rows, Rows]:
+        """Places in `hashes` that hold a known one, and the rank of each."""
+        places = np.flatnonzero(self.sieve[hashes & np.uint64(len(self.sieve) - 1)])
+        ranks = np.minimum(np.searchsorted(self.hashes, hashes[places]), len(self.hashes) - 1)
+        known = self.hashes[ranks] == hashes[places]
+        return places[known], ranks[known]
+
+
+@dataclass(frozen=True)
+class Owners:
+    """The fields that each clue belongs to: `fields[starts[i]:starts[i + 1]]` own clue `i`."""
+
+    starts: Rows
+    fields: Rows
+
+    @classmethod
+    def of(cls, clues: Rows, fields: Rows, num_clues: int) -> "Owners":
+        """From (clue, field) pairs that are sorted by clue."""
+        return cls(np.searchsorted(clues, np.arange(num_clues + 1)), fields)
+
+    def of_each(self, clues: Rows) -> tuple[Rows, Rows]:
+        """(place in `clues`, place in `fields`) for every owner of every one of these clues."""
+        counts = self.starts[clues + 1] - self.starts[clues]
+        places = np.repeat(np.arange(len(clues)), counts)
+        first = np.repeat(self.starts[clues] - (np.cumsum(counts) - counts), counts)
+        return places, np.arange(len(places)) + first
+
+
+@dataclass(frozen=True)
 class Passage:
-    """Texts that betray a question only together and in this order; one of them, the anchor, is looked for first."""
+    """Texts that betray a question only close together, in whatever order; one of them is looked for first.
 
-    field: int
-    texts: tuple[str, ...]
-    reach_words: int
+    A text is the hashes of its words, as bytes. The first is the anchor, by whose beginning the place is found.
+    """
 
-    def stands_at(self, words: Sequence[str], place: int) -> bool:
-        """Whether the texts follow each other around `place`, where the anchor was found."""
-        around = f" {' '.join(words[max(0, place - self.reach_words) : place + self.reach_words])} "
-        position = 0
+    texts: tuple[bytes, ...]
+    span_words: int
+
+    def stands_at(self, words: Hashes, place: int) -> bool:
+        """Whether all texts stand apart within `span_words` around `place`, where the first one should be."""
+        start = max(0, place - self.span_words)
+        around = words[start : place + self.span_words].tobytes()
+        anchor = place - start
+        taken: list[tuple[int, int]] = []
         for text in self.texts:
-            position = around.find(f" {text} ", position)
-            if position < 0:
+            length = len(text) // WORD_BYTES
+            apart = [
+                at
+                for at in _places(around, text)
+                if (taken or at == anchor) and all(at >= end or at + length <= begin for begin, end in taken)
+            ]
+            if not apart:
                 return False
-            position += len(text) + 1
-        return True
+            nearest = min(apart, key=lambda at: abs(at - anchor))
+            taken.append((nearest, nearest + length))
+        return max(end for _, end in taken) - min(begin for begin, _ in taken) <= self.span_words
+
+
+@dataclass(frozen=True)
+class EditedFields:
+    """Fields that are known again with some words changed, by how many of their words stand in runs of `EDITED_WORDS`.
+
+    `positions[i]`, of field `owners.fields[i]`, is where an n-gram of `table` stands in that field; `needed` are words.
+    """
+
+    table: HashTable
+    owners: Owners
+    positions: Rows
+    needed: Rows
+
+    def find(self, hashes: Hashes, document: Rows) -> Rows:
+        """(document, field) pairs; `hashes` are n-grams, and `document` says where each begins, or -1."""
+        places, ranks = self.table.find(hashes)
+        places, ranks = places[document[places] >= 0], ranks[document[places] >= 0]
+        which, owned = self.owners.of_each(ranks)
+        if not len(owned):
+            return np.empty((0, 2), dtype=np.int64)
+        rows = np.stack([document[places[which]], self.owners.fields[owned], self.positions[owned]], axis=1)
+        rows = np.unique(rows, axis=0)
+        new = np.ones(len(rows), dtype=np.bool_)
+        new[1:] = (rows[1:, :2] != rows[:-1, :2]).any(axis=1)
+        fresh_words = np.full(len(rows), EDITED_WORDS)
+        fresh_words[1:][~new[1:]] = np.minimum(np.diff(rows[:, 2]), EDITED_WORDS)[~new[1:]]
+        begins = np.flatnonzero(new)
+        pairs = rows[begins, :2]
+        enough = np.add.reduceat(fresh_words, begins) >= self.needed[pairs[:, 1]]
+        return pairs[enough]
 
 
 @dataclass(frozen=True)
 class QuestionIndex:
-    """Clues are numbered: first the n-grams of `hashes`, then `passages`, then `pmids`.
-
-    `owners[i]` belong to `hashes[holder[i]]`; both are sorted by the hash they belong to.
-    """
+    """Everything that gives a question away, ready to be looked for."""
 
     fields: tuple[QuestionField, ...]
     lengths: tuple[int, ...]
-    hashes: Hashes
-    owners: tuple[Rows, Rows]
+    table: HashTable
     passages: tuple[Passage, ...]
     anchors: Mapping[int, tuple[int, ...]]
+    edited: EditedFields
     pmids: Mapping[str, tuple[int, ...]]
-    pmid_fields: tuple[int, ...]
-    sieve: NDArray[np.bool_]
+    owners: Owners
+
+    @property
+    def first_edited(self) -> int:
+        """The first clue that is an edited field."""
+        return len(self.table.hashes) + len(self.passages)
 
     @property
     def first_pmid(self) -> int:
         """The first clue that is a PMID."""
-        return len(self.hashes) + len(self.passages)
+        return self.first_edited + len(self.edited.needed)
 
     @property
     def num_clues(self) -> int:
         """Clues of all kinds."""
-        return self.first_pmid + len(self.pmid_fields)
+        return len(self.owners.starts) - 1
 
-    def fields_of(self, clue: int) -> list[int]:
-        """The fields that a clue belongs to."""
-        if clue < len(self.hashes):
-            holders, fields = self.owners
-            begin, end = np.searchsorted(holders, [clue, clue + 1])
-            return [int(field) for field in fields[begin:end]]
-        if clue < self.first_pmid:
-            return [self.passages[clue - len(self.hashes)].field]
-        return [self.pmid_fields[clue - self.first_pmid]]
+    def find(self, texts: Sequence[str], pmids: Sequence[str | None]) -> Rows:
+        """(document, clue) pairs, sorted, each once; documents are numbered as they are given."""
+        read = [hash_words(normal_words(text)) for text in texts]
+        words = np.concatenate([np.empty(0, np.uint64), *read])
+        document = np.repeat(np.arange(len(texts)), [len(one) for one in read])
+        by_pmid = [
+            (n, self.first_pmid + clue) for n, pmid in enumerate(pmids) for clue in self.pmids.get(pmid or "", ())
+        ]
+        pairs = [np.array(by_pmid, dtype=np.int64).reshape(-1, 2)]
+        for length, hashes in ngrams_of_lengths(words, self.lengths):
+            begins = np.where(document[: len(hashes)] == document[length - 1 :], document[: len(hashes)], -1)
+            places, ranks = self.table.find(hashes)
+            places, ranks = places[begins[places] >= 0], ranks[begins[places] >= 0]
+            pairs.append(np.stack([document[places], ranks], axis=1))
+            passages = list(self._passages_at(words, document, places, ranks))
+            pairs.append(np.array(passages, dtype=np.int64).reshape(-1, 2))
+            if length == EDITED_WORDS:
+                pairs.append(self.edited.find(hashes, begins) + np.array([0, self.first_edited]))
+        found = np.unique(np.concatenate(pairs), axis=0)
+        return found[np.diff(self.owners.starts)[found[:, 1]] > 0]  # an anchor alone is no clue
 
-    def find(self, text: str, pmid: str | None) -> Hashes:
-        """The clues in one document, sorted, each once."""
-        clues = {self.first_pmid + number for number in self.pmids.get(pmid or "", ())}
-        words = normal_words(text)
-        for _, hashes in ngrams_of_lengths(hash_words(words), self.lengths):
-            places = np.flatnonzero(self.sieve[hashes & np.uint64(len(self.sieve) - 1)])
-            ranks = np.minimum(np.searchsorted(self.hashes, hashes[places]), len(self.hashes) - 1)
-            known = self.hashes[ranks] == hashes[places]
-            clues.update(self._clues_at(words, places[known].tolist(), ranks[known].tolist()))
-        return np.array(sorted(clues), dtype=np.uint64)
-
-    def _clues_at(self, words: Sequence[str], places: list[int], ranks: list[int]) -> Iterator[int]:
-        for place, rank in zip(places, ranks, strict=True):
-            yield rank
+    def _passages_at(self, words: Hashes, document: Rows, places: Rows, ranks: Rows) -> Iterator[tuple[int, int]]:
+        for place, rank in zip(places.tolist(), ranks.tolist(), strict=True):
             for number in self.anchors.get(rank, ()):
-                if self.passages[number].stands_at(words, place):
-                    yield len(self.hashes) + number
+                begin, end = np.searchsorted(document, [document[place], document[place] + 1])
+                if self.passages[number].stands_at(words[begin:end], place - begin):
+                    yield int(document[place]), len(self.table.hashes) + number
 
 
 def normal_words(text: str) -> list[str]:
-    """Runs of letters and digits, case folded, compatibility forms as plain ones."""
-    return ALPHANUMERIC.findall(unicodedata.normalize("NFKC", text).casefold())
+    """Runs of letters and digits, case folded, compatibility forms as plain ones, nothing invisible, no accents."""
+    if text.isascii():
+        return ALPHANUMERIC.findall(text.lower())
+    return ALPHANUMERIC.findall(INVISIBLE.sub("", unicodedata.normalize("NFKD", text.casefold())).casefold())
 
 
-def build_index(
-    benchmarks: Sequence[tuple[Benchmark, Sequence[Question]]], *, ngram_words: int, min_short_words: int
-) -> QuestionIndex:
-    """Index every field of every question."""
-    builder = _Builder(ngram_words, min_short_words)
-    for benchmark, questions in benchmarks:
-        for question in questions:
-            builder.add(benchmark, question)
-    return builder.index()
-
-
-class _Builder:
-    """Collects (hash, field) pairs and passages."""
-
-    def __init__(self, ngram_words: int, min_short_words: int) -> None:
-        self.ngram_words = ngram_words
-        self.min_short_words = min_short_words
-        self.fields: list[QuestionField] = []
-        self.lengths: set[int] = set()
-        self.hashes: list[Hashes] = []
-        self.owners: list[Rows] = []
-        self.passages: list[Passage] = []
-        self.anchors: list[int] = []
-        self.pmids: dict[str, list[int]] = {}
-        self.pmid_fields: list[int] = []
-
-    def add(self, benchmark: Benchmark, question: Question) -> None:
-        """Index one question; options that every question of a form shares (yes, no, maybe) say nothing."""
-        stem, options = normal_words(question.question), []
-        if FORMS[benchmark.form].fixed_options is None:
-            options = [normal_words(option) for option in question.options]
-        self._text(benchmark, question, "question", stem)
-        self._text(benchmark, question, "context", normal_words(question.context))
-        for number, option in enumerate(options):
-            self._text(benchmark, question, "answer" if number == question.answer else "option", option)
-        if sum(map(len, options)) >= self.min_short_words:
-            self._passage(benchmark, question, "options", options, anchor=max(options, key=len))
-        if options and MIN_ANCHOR_WORDS <= len(stem) < self.min_short_words:
-            self._passage(benchmark, question, "question+options", [stem, *options], anchor=stem)
-        if question.pmid:
-            self.pmids.setdefault(question.pmid, []).append(len(self.pmid_fields))
-            self.pmid_fields.append(self._field(benchmark, question, "pmid"))
-
-    def index(self) -> QuestionIndex:
-        """The finished index, without the n-grams that too many questions of one benchmark share."""
-        every = np.concatenate([np.empty(0, np.uint64), *self.hashes])
-        holders, owners = every, np.concatenate([np.empty(0, np.int64), *self.owners])
-        keep = ~self._common(holders, owners)
-        holders, owners = holders[keep], owners[keep]
-        hashes = np.unique(np.concatenate([holders, np.array(self.anchors, dtype=np.uint64)]))
-        ranks = np.searchsorted(hashes, holders)
-        pairs = np.unique(np.stack([ranks, owners], axis=1), axis=0)
-        anchors: dict[int, tuple[int, ...]] = {}
-        for number, rank in enumerate(np.searchsorted(hashes, np.array(self.anchors, dtype=np.uint64)).tolist()):
-            anchors[rank] = (*anchors.get(rank, ()), number)
-        clues = np.bincount(pairs[:, 1], minlength=len(self.fields))
-        return QuestionIndex(
-            fields=tuple(
-                QuestionField(field.benchmark, field.question_id, field.name, field.clues + int(count))
-                for field, count in zip(self.fields, clues, strict=True)
-            ),
-            lengths=tuple(sorted(self.lengths)) if len(hashes) else (),
-            hashes=hashes,
-            owners=(pairs[:, 0], pairs[:, 1]),
-            passages=tuple(self.passages),
-            anchors=anchors,
-            pmids={pmid: tuple(numbers) for pmid, numbers in self.pmids.items()},
-            pmid_fields=tuple(self.pmid_fields),
-            sieve=_sieve(hashes),
-        )
-
-    def _text(self, benchmark: Benchmark, question: Question, name: str, words: Sequence[str]) -> None:
-        if not words:
-            return
-        field = self._field(benchmark, question, name, clues=0)
-        if len(words) >= self.min_short_words:
-            length = min(len(words), self.ngram_words)
-            hashes = np.unique(hash_ngrams(hash_words(words), length))
-            self.lengths.add(length)
-            self.hashes.append(hashes)
-            self.owners.append(np.full(len(hashes), field))
-
-    def _passage(
-        self,
-        benchmark: Benchmark,
-        question: Question,
-        name: str,
-        texts: Sequence[Sequence[str]],
-        *,
-        anchor: Sequence[str],
-    ) -> None:
-        length = min(len(anchor), self.ngram_words)
-        self.lengths.add(length)
-        self.anchors.append(int(hash_ngrams(hash_words(anchor[:length]), length)[0]))
-        field = self._field(benchmark, question, name)
-        reach = 2 * sum(map(len, texts)) + ROOM_WORDS
-        self.passages.append(Passage(field, tuple(" ".join(text) for text in texts), reach))
-
-    def _field(self, benchmark: Benchmark, question: Question, name: str, clues: int = 1) -> int:
-        self.fields.append(QuestionField(benchmark.name, question.question_id, name, clues))
-        return len(self.fields) - 1
-
-    def _common(self, holders: Hashes, owners: Rows) -> NDArray[np.bool_]:
-        """Which (hash, field) pairs have a hash that stands in more than `COMMON_QUESTIONS` of the benchmark."""
-        names = sorted({field.benchmark for field in self.fields})
-        numbers: dict[tuple[str, str], int] = {}
-        for field in self.fields:
-            numbers.setdefault((field.benchmark, field.question_id), len(numbers))
-        question_of = np.array([numbers[field.benchmark, field.question_id] for field in self.fields], dtype=np.int64)
-        benchmark_of = np.array([names.index(field.benchmark) for field in self.fields], dtype=np.int64)
-        _, ranks = np.unique(holders, return_inverse=True)
-        in_questions = np.unique(np.stack([ranks, benchmark_of[owners], question_of[owners]], axis=1), axis=0)
-        in_benchmarks, counts = np.unique(in_questions[:, :2], axis=0, return_counts=True)
-        common = np.unique(in_benchmarks[counts > COMMON_QUESTIONS, 0])
-        return np.isin(ranks, common)
-
-
-def _sieve(hashes: Hashes) -> NDArray[np.bool_]:
-    """A table by the lowest bits of a hash, in which one place of at least 16 is taken: it spares most searches."""
-    size = 1 << (16 * len(hashes)).bit_length()
-    sieve = np.zeros(size, dtype=np.bool_)
-    sieve[hashes & np.uint64(size - 1)] = True
-    return sieve
+def _places(around: bytes, text: bytes) -> Iterator[int]:
+    """Where the words of `text` stand in `around`, in words."""
+    at = around.find(text)
+    while at >= 0:
+        if at % WORD_BYTES == 0:
+            yield at // WORD_BYTES
+        at = around.find(text, at + 1)

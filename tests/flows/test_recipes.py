@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from domainlm.flows.recipe import Recipe
 from domainlm.flows.recipe_files import RecipeError, read_tree, shipped_recipes
 from domainlm.flows.recipe_loading import load_recipe
 
@@ -76,3 +77,10 @@ def test_a_key_given_twice_is_refused(tmp_path: Path) -> None:
     path.write_text("name: a\nname: b\n")
     with pytest.raises(RecipeError, match="`name` is given twice"):
         read_tree(str(path), beside=Path())
+
+
+def test_decontamination_asks_for_the_benchmarks_that_are_evaluated_and_its_form_does_not() -> None:
+    recipe = load_recipe("demo")
+    assert recipe.decontaminate_config().benchmarks == recipe.evaluate.benchmarks != ()
+    form = Recipe.model_json_schema()["$defs"]["DecontaminateConfig"]["properties"]
+    assert set(form) == {"ngram_words", "min_short_words", "common_documents", "held_out_share", "held_out_seed"}

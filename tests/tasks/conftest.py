@@ -12,7 +12,7 @@ from domainlm.eval.benchmarks import Benchmark
 from domainlm.eval.config import EvaluateConfig
 from domainlm.tasks.acquire import AcquireConfig, acquire
 from domainlm.tasks.annotate import annotate
-from domainlm.tasks.decontaminate import DecontaminateConfig, decontaminate
+from domainlm.tasks.decontaminate import DecontaminateConfig, DecontaminateStageConfig, decontaminate
 from domainlm.tasks.deduplicate import DeduplicateConfig, deduplicate
 from domainlm.tasks.documents import Document, content_sha256, write_rows
 from domainlm.tasks.evaluate import EvaluateStageConfig, evaluate
@@ -133,7 +133,7 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     filtered = {name: made.stages[f"filter.{name}"].part("kept") for name in files}
     distinct = made.make(deduplicate, DeduplicateConfig(), filtered)
     for name in files:
-        config = DecontaminateConfig(held_out_share=0.1, benchmarks=(entry,))
+        config = DecontaminateStageConfig(decontaminate=DecontaminateConfig(held_out_share=0.1), benchmarks=(entry,))
         inputs = {"documents": distinct.part(f"kept/{name}"), **benchmark}
         made.make(decontaminate, config, inputs, label=name)
     corpora = {name: made.stages[f"decontaminate.{name}"] for name in files}
