@@ -62,11 +62,12 @@ def contents(texts: pa.Array) -> Contents:
     """Hash some documents; words are lower-cased, numbers stay as they are; of a short text the whole is a shingle."""
     words = hash_words(Codes.of(texts))
     rows, total = len(words.ends), len(words.hashes)
-    sizes = total + rows, total, total // REPEATED
-    values = [np.empty(size, dtype=np.uint64) for size in sizes]
-    ends = [np.empty(rows, dtype=np.int64) for _ in sizes]
-    _fill(words.hashes, words.ends, function_words(), *values, *ends)
-    return Contents(*(Sets(v[: e[-1] if rows else 0], e) for v, e in zip(values, ends, strict=True)))
+    sets = [
+        Sets(np.empty(size, np.uint64), np.empty(rows, np.int64)) for size in (total + rows, total, total // REPEATED)
+    ]
+    shingles, unique, repeated = (one.values for one in sets)
+    _fill(words.hashes, words.ends, function_words(), shingles, unique, repeated, *(one.ends for one in sets))
+    return Contents(*(Sets(one.values[: one.ends[-1] if rows else 0], one.ends) for one in sets))
 
 
 def compare_texts(a: str, b: str) -> tuple[float, bool]:
@@ -84,8 +85,18 @@ def function_words() -> Hashes:
 def compare(pairs: Pairs, found: Contents) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Jaccard similarity of the shingles of each pair, and whether neither repeats a word that the other lacks."""
     scores, same_subject = np.empty(len(pairs), np.float32), np.empty(len(pairs), np.bool_)
-    arrays = [array for sets in (found.shingles, found.words, found.repeated) for array in (sets.values, sets.ends)]
-    _compare(np.ascontiguousarray(pairs), *arrays, scores, same_subject)
+    shingles, words, repeated = found.shingles, found.words, found.repeated
+    _compare(
+        np.ascontiguousarray(pairs),
+        shingles.values,
+        shingles.ends,
+        words.values,
+        words.ends,
+        repeated.values,
+        repeated.ends,
+        scores,
+        same_subject,
+    )
     return scores, same_subject
 
 
@@ -105,11 +116,11 @@ def _fill(
     num_shingle = num_unique = num_repeated = 0
     for i in range(len(word_ends)):
         end = word_ends[i]
-        count = num_shingles(end - begin)
-        length = min(SHINGLE_WORDS, end - begin)
+        count = num_shingles(int(end - begin))
+        length = min(SHINGLE_WORDS, int(end - begin))
         found = np.empty(count, np.uint64)
         for k in range(count):
-            found[k] = shingle_at(words, begin + k, length)
+            found[k] = shingle_at(words, int(begin + k), length)
         found.sort()
         for k in range(count):
             if k == 0 or found[k] != found[k - 1]:

@@ -7,7 +7,7 @@ In: `documents` (shards of Parquet) and one `benchmark.<name>` for each benchmar
     verdicts/00000.parquet   `decontaminate.<benchmark>` for each field of a question that a document gives away,
                              `held_out` for each other document
     questions.parquet        every indexed field of every question: its clues, how many of them are too common to
-                             count, the documents that gave it away
+                             count, how many documents gave it away, and the ids of the first of them
 
 A clue (`question_index`) that stands in more than `common_documents` documents is boilerplate and does not count; the
 PMID of an article always does. Fates: `kept`, `held_out`, `contaminated`.
@@ -37,6 +37,7 @@ from domainlm.tasks.ragged import load_ragged, save_ragged
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
 
+DOC_IDS = 20  # of the documents that gave a field away, those that the report names
 FATES = ("kept", "held_out", "contaminated")
 QUESTION_SCHEMA = pa.schema(
     [
@@ -46,6 +47,7 @@ QUESTION_SCHEMA = pa.schema(
         pa.field("clues", pa.int64(), nullable=False),
         pa.field("common_clues", pa.int64(), nullable=False),
         pa.field("documents", pa.int64(), nullable=False),
+        pa.field("doc_ids", pa.list_(pa.string()), nullable=False),
     ]
 )
 
@@ -79,7 +81,7 @@ class DecontaminateConfig(BaseModel):
         return [{"name": benchmark.name, "form": benchmark.form} for benchmark in benchmarks]
 
 
-@stage(version=1, disk_factor=2.0, resumes=True)
+@stage(version=2, disk_factor=2.0, resumes=True)
 def decontaminate(config: DecontaminateConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
     """Find the clues of every document, see which are common, then decide."""
     documents = inputs["documents"]
@@ -89,9 +91,15 @@ def decontaminate(config: DecontaminateConfig, inputs: Inputs, out: Path, runtim
     run_shards(partial(find_in_shard, index, documents, out), shards, out, runtime, name="find")
     common = common_clues(index, out, shards, config.common_documents)
     given_away = np.zeros(len(index.fields), dtype=np.int64)
+    named: dict[int, list[str]] = {}
     for shard in range(shards):
-        given_away += write_hits(index, common, out, shard)
-    write_questions(out / "questions.parquet", index, common, given_away)
+        by_field = write_hits(index, common, out, shard)
+        doc_ids = pq.read_table(documents.paths()[shard], columns=["doc_id"])["doc_id"] if by_field else pa.array([])
+        for number, rows in by_field.items():
+            given_away[number] += len(rows)
+            names = named.setdefault(number, [])
+            names += [doc_ids[row].as_py() for row in rows[: DOC_IDS - len(names)]]
+    write_questions(out / "questions.parquet", index, common, given_away, named)
     fates = run_shards(partial(write_shard, config, documents, out), shards, out, runtime, name="write")
     if not fates["kept"]:
         raise EmptyCorpus(_nothing_left(documents, fates))
@@ -134,9 +142,9 @@ def common_clues(index: QuestionIndex, out: Path, shards: int, most: int) -> NDA
     return common
 
 
-def write_hits(index: QuestionIndex, common: NDArray[np.bool_], out: Path, shard: int) -> NDArray[np.int64]:
-    """Write down the verdicts on the documents of one shard; returns how many gave away each field."""
-    given_away = np.zeros(len(index.fields), dtype=np.int64)
+def write_hits(index: QuestionIndex, common: NDArray[np.bool_], out: Path, shard: int) -> dict[int, list[int]]:
+    """Write down the verdicts on the documents of one shard; returns the rows that gave away each field."""
+    by_field: dict[int, list[int]] = {}
     rows: dict[int, list[tuple[str, str]]] = {}
     for row, clues in enumerate(load_ragged(_clues(out, shard))):
         counted = Counter(field for clue in clues.tolist() if not common[clue] for field in index.fields_of(clue))
@@ -144,11 +152,11 @@ def write_hits(index: QuestionIndex, common: NDArray[np.bool_], out: Path, shard
             field = index.fields[number]
             value = f"{field.question_id} {field.name} ({found} of {field.clues})"
             rows.setdefault(row, []).append((f"decontaminate.{field.benchmark}", value))
-            given_away[number] += 1
+            by_field.setdefault(number, []).append(row)
     path = _hits(out, shard)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(rows))
-    return given_away
+    return by_field
 
 
 def write_shard(config: DecontaminateConfig, documents: Part, out: Path, shard: int) -> Counter[str]:
@@ -180,11 +188,22 @@ def held_out_place(document: Document, seed: int) -> float:
     return xxh3_64_intdigest(f"{seed}:{document.parent_id or document.doc_id}".encode()) / 2**64
 
 
-def write_questions(path: Path, index: QuestionIndex, common: NDArray[np.bool_], given_away: NDArray[np.int64]) -> None:
+def write_questions(
+    path: Path,
+    index: QuestionIndex,
+    common: NDArray[np.bool_],
+    given_away: NDArray[np.int64],
+    named: Mapping[int, Sequence[str]],
+) -> None:
     """Write every field of every question, with its clues and the documents that gave it away."""
     dismissed = Counter(field for clue in np.flatnonzero(common).tolist() for field in index.fields_of(clue))
     rows = [
-        {**asdict(field), "common_clues": dismissed[number], "documents": int(given_away[number])}
+        {
+            **asdict(field),
+            "common_clues": dismissed[number],
+            "documents": int(given_away[number]),
+            "doc_ids": named.get(number, []),
+        }
         for number, field in enumerate(index.fields)
     ]
     temporary = path.with_name(path.name + ".tmp")

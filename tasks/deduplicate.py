@@ -22,6 +22,7 @@ Fates: `kept`, `exact_duplicate`, `near_duplicate`.
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -151,7 +152,7 @@ def _bands(work: Path, shards: Sequence[Shard], config: DeduplicateConfig) -> It
         yield np.concatenate([np.load(path, mmap_mode="r")[band] for path in _files(work / "bands", shards)])
 
 
-def _joined(work: Path, shards: Sequence[Shard], name: str) -> NDArray[np.generic]:
+def _joined(work: Path, shards: Sequence[Shard], name: str) -> NDArray[Any]:
     return np.concatenate([np.load(path) for path in _files(work / name, shards)])
 
 

@@ -100,7 +100,7 @@ def _digests(codes: Codes) -> Hashes:
     """The 128-bit digest of each text, as two numbers."""
     begins = np.append(0, codes.ends[:-1])
     spans = zip(begins.tolist(), codes.ends.tolist(), strict=True)
-    digests = b"".join(xxh3_128_digest(codes.points[begin:end]) for begin, end in spans)
+    digests = b"".join(xxh3_128_digest(codes.points[begin:end].data) for begin, end in spans)
     return np.frombuffer(digests, dtype="<u8").reshape(-1, 2)
 
 
@@ -138,9 +138,10 @@ def _sign(words: Hashes, ends: Ends, factors: Signature, offsets: Signature, ban
     begin = np.int64(0)
     for i in range(len(ends)):
         least[:] = np.uint32(0xFFFFFFFF)
-        length = min(SHINGLE_WORDS, ends[i] - begin)
-        for k in range(num_shingles(ends[i] - begin)):
-            lower_all(least, factors, offsets, np.uint32(shingle_at(words, begin + k, length) >> np.uint64(32)))
+        count = int(ends[i] - begin)
+        length = min(SHINGLE_WORDS, count)
+        for k in range(num_shingles(count)):
+            lower_all(least, factors, offsets, np.uint32(shingle_at(words, int(begin + k), length) >> np.uint64(32)))
         for band in range(len(keys)):
             key = np.uint64(0)
             for k in range(band * band_hashes, (band + 1) * band_hashes):

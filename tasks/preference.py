@@ -36,7 +36,8 @@ def license_ranks(licenses: pa.ChunkedArray) -> NDArray[np.int8]:
     """The place of each document's licence in `LICENSE_RANKS`."""
     coded = licenses.combine_chunks().dictionary_encode()
     ranks = np.array([license_rank(license) for license in coded.dictionary.to_pylist()], dtype=np.int8)
-    return ranks[coded.indices.to_numpy()]
+    of_each: NDArray[np.int8] = ranks[coded.indices.to_numpy()]
+    return of_each
 
 
 def license_rank(license: str) -> int:

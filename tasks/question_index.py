@@ -7,8 +7,8 @@ Each field of a question is indexed apart, and each clue belongs to fields:
 
     question, context   every 13-gram; of a field of 8 to 12 words the whole
     answer, option      the same, but most options are shorter and alone prove nothing
-    options             all options of a question, in order in one passage, if they have 8 words together
-    question+options    a question of 3 to 7 words and then all its options, in one passage
+    options             all options of a question, in any order in one passage, if they have 8 words together
+    question+options    a question of 3 to 7 words and all its options, in any order in one passage
     pmid                the article that the question was made from
 """
 
@@ -43,22 +43,25 @@ class QuestionField:
 
 @dataclass(frozen=True)
 class Passage:
-    """Texts that betray a question only together and in this order; one of them, the anchor, is looked for first."""
+    """Texts that betray a question only together, in any order; the first, the anchor, is looked for first."""
 
     field: int
-    texts: tuple[str, ...]
-    reach_words: int
+    texts: tuple[tuple[str, ...], ...]
 
     def stands_at(self, words: Sequence[str], place: int) -> bool:
-        """Whether the texts follow each other around `place`, where the anchor was found."""
-        around = f" {' '.join(words[max(0, place - self.reach_words) : place + self.reach_words])} "
-        position = 0
-        for text in self.texts:
-            position = around.find(f" {text} ", position)
-            if position < 0:
+        """Whether the texts stand side by side, none inside another, around `place`, where the anchor was found."""
+        room = sum(map(len, self.texts)) + ROOM_WORDS
+        begin = max(0, place - room)
+        around: list[str | None] = list(words[begin : place + room])
+        first, last = place, place
+        for text in (self.texts[0], *sorted(self.texts[1:], key=len, reverse=True)):
+            found = [at for at in range(len(around) - len(text) + 1) if tuple(around[at : at + len(text)]) == text]
+            if not found:
                 return False
-            position += len(text) + 1
-        return True
+            at = min(found, key=lambda at: abs(begin + at - place))
+            around[at : at + len(text)] = [None] * len(text)
+            first, last = min(first, begin + at), max(last, begin + at + len(text))
+        return last - first <= room
 
 
 @dataclass(frozen=True)
@@ -158,9 +161,9 @@ class _Builder:
         for number, option in enumerate(options):
             self._text(benchmark, question, "answer" if number == question.answer else "option", option)
         if sum(map(len, options)) >= self.min_short_words:
-            self._passage(benchmark, question, "options", options, anchor=max(options, key=len))
+            self._passage(benchmark, question, "options", sorted(options, key=len, reverse=True))
         if options and MIN_ANCHOR_WORDS <= len(stem) < self.min_short_words:
-            self._passage(benchmark, question, "question+options", [stem, *options], anchor=stem)
+            self._passage(benchmark, question, "question+options", [stem, *options])
         if question.pmid:
             self.pmids.setdefault(question.pmid, []).append(len(self.pmid_fields))
             self.pmid_fields.append(self._field(benchmark, question, "pmid"))
@@ -204,21 +207,12 @@ class _Builder:
             self.hashes.append(hashes)
             self.owners.append(np.full(len(hashes), field))
 
-    def _passage(
-        self,
-        benchmark: Benchmark,
-        question: Question,
-        name: str,
-        texts: Sequence[Sequence[str]],
-        *,
-        anchor: Sequence[str],
-    ) -> None:
-        length = min(len(anchor), self.ngram_words)
+    def _passage(self, benchmark: Benchmark, question: Question, name: str, texts: Sequence[Sequence[str]]) -> None:
+        length = min(len(texts[0]), self.ngram_words)
         self.lengths.add(length)
-        self.anchors.append(int(hash_ngrams(hash_words(anchor[:length]), length)[0]))
+        self.anchors.append(int(hash_ngrams(hash_words(texts[0][:length]), length)[0]))
         field = self._field(benchmark, question, name)
-        reach = 2 * sum(map(len, texts)) + ROOM_WORDS
-        self.passages.append(Passage(field, tuple(" ".join(text) for text in texts), reach))
+        self.passages.append(Passage(field, tuple(tuple(text) for text in texts if text)))
 
     def _field(self, benchmark: Benchmark, question: Question, name: str, clues: int = 1) -> int:
         self.fields.append(QuestionField(benchmark.name, question.question_id, name, clues))

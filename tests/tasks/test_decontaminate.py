@@ -102,6 +102,17 @@ LEAKS = {
         "exam",
         "q1 options",
     ),
+    "all options in another order": (
+        f"{OPTIONS[2]}, {OPTIONS[3]}, {OPTIONS[1]} and {OPTIONS[0].lower()}",
+        "exam",
+        "q1 options",
+    ),
+    "full-width letters": ("".join(chr(ord(c) + 0xFEE0) if c.isalnum() else c for c in CASE), "exam", "q1 question"),
+    "a short question behind its options": (
+        f"{', '.join(SHORT_OPTIONS[::-1])}: {SHORT}",
+        "exam",
+        "q2 question+options",
+    ),
     "a short question with its options": (f"{SHORT} {', '.join(SHORT_OPTIONS)}.", "exam", "q2 question+options"),
     "the abstract's question": (f"We asked: {ASKED}", "abstracts", "990001 question"),
     "a sentence of the abstract": (f"As they say, {ABSTRACT[1]}", "abstracts", "990001 context"),
@@ -124,7 +135,8 @@ def test_a_planted_leak_is_found_and_named(run: Callable[..., Sealed], leak: str
         "Velotrine inhibits renal kinase of the second type; xanthine oxidase is the target of other medicines.",
         "Does velotrine lower the risk of a stroke? Amcoril blocks calcium channels.",
         "sodium, calcium, potassium and chloride were measured every day; yes, no, maybe",
-        "Squalene epoxidase, xanthine oxidase, carbonic anhydrase and renal kinase of the second type are enzymes.",
+        "Squalene epoxidase makes sterols and xanthine oxidase makes uric acid; both are found in the liver, where "
+        "carbonic anhydrase is rare, and none of them is a renal kinase of the second type.",
     ],
 )
 def test_the_knowledge_that_answers_a_question_is_no_leak(run: Callable[..., Sealed], text: str) -> None:
@@ -152,8 +164,8 @@ def test_what_the_corpus_is_full_of_does_not_count(run: Callable[..., Sealed]) -
 def test_the_report_counts_the_documents_for_every_field_of_every_question(run: Callable[..., Sealed]) -> None:
     sealed = run([CASE, CASE + " Again.", ABSTRACT[1], PROSE.format(n=0)])
     rows = pq.read_table(sealed.path / "questions.parquet").to_pylist()
-    found = {(row["benchmark"], row["question_id"], row["name"]): row["documents"] for row in rows if row["documents"]}
-    assert found == {("exam", "q1", "question"): 2, ("abstracts", "990001", "context"): 1}
+    found = {(row["benchmark"], row["question_id"], row["name"]): row["doc_ids"] for row in rows if row["documents"]}
+    assert found == {("exam", "q1", "question"): ["s/000", "s/001"], ("abstracts", "990001", "context"): ["s/002"]}
     assert {row["question_id"] for row in rows} == {"q1", "q2", "990001"}
     counts = sealed.manifest.counts
     assert (counts["questions.exam"], counts["questions_indexed.exam"], counts["questions_found.exam"]) == (2, 2, 1)
@@ -226,20 +238,45 @@ def test_recall_on_real_questions_planted_in_real_text_and_precision_without_the
     assert [text for text in texts if fields(index, text)] == []
 
     rng = random.Random(0)
-    chosen = rng.sample(exam, 120)
 
     def recall(write: Callable[[Question], str], questions: Sequence[Question]) -> float:
         planted = [f"{text[:4_000]} {write(q)} {text[4_000:]}" for text, q in zip(texts, questions, strict=False)]
         hits = [q.question_id in fields(index, text) for text, q in zip(planted, questions, strict=False)]
         return sum(hits) / len(hits)
 
-    assert recall(lambda q: q.question, chosen) == 1.0
-    assert recall(lambda q: q.question.upper().replace(",", " ;").replace("-", "\u2010"), chosen) == 1.0
-    assert recall(lambda q: _edited(q.question, rng), chosen) >= 0.95
-    enough = [q for q in exam if sum(len(normal_words(option)) for option in q.options) >= 8][:120]
-    assert recall(lambda q: "\n".join(f"{'ABCD'[n]}. {option}" for n, option in enumerate(q.options)), enough) == 1.0
-    assert recall(lambda q: q.question, abstracts[:120]) >= 0.85
-    assert recall(lambda q: q.context, abstracts[:120]) == 1.0
+    questions = {"medqa": rng.sample(exam, 120), "pubmedqa": abstracts[:120]}
+    questions["long options"] = [q for q in exam if sum(len(normal_words(one)) for one in q.options) >= 8][:120]
+    table = {(kind, name): recall(write, questions[name]) for (kind, name), (write, _) in planted_leaks(rng).items()}
+    print(table)
+    assert {key: value for key, value in table.items() if value < planted_leaks(rng)[key][1]} == {}
+
+
+def planted_leaks(rng: random.Random) -> dict[tuple[str, str], tuple[Callable[[Question], str], float]]:
+    """(kind of leak, questions) -> how it is written, the least recall; docs/decontamination.md has what it is."""
+
+    def shuffled(question: Question) -> str:
+        return "; ".join(rng.sample(question.options, len(question.options)))
+
+    def full_width(text: str) -> str:
+        return "".join(chr(ord(c) + 0xFEE0) if "!" <= c <= "~" else c for c in text)
+
+    return {
+        ("question, verbatim", "medqa"): (lambda q: q.question, 1.0),
+        ("question, verbatim", "pubmedqa"): (lambda q: q.question, 0.85),
+        ("question, upper case, other marks", "medqa"): (
+            lambda q: q.question.upper().replace(",", " ;").replace("-", "\u2010"),
+            1.0,
+        ),
+        ("question, full-width characters", "medqa"): (lambda q: full_width(q.question), 1.0),
+        ("question, one word in twenty changed", "medqa"): (lambda q: _edited(q.question, rng), 0.95),
+        ("context", "pubmedqa"): (lambda q: q.context, 1.0),
+        ("context, one word in twenty changed", "pubmedqa"): (lambda q: _edited(q.context, rng), 0.95),
+        ("options, lettered", "long options"): (
+            lambda q: "\n".join(f"{'ABCD'[n]}. {option}" for n, option in enumerate(q.options)),
+            1.0,
+        ),
+        ("options, in another order", "long options"): (shuffled, 1.0),
+    }
 
 
 def fields(index: QuestionIndex, text: str) -> set[str]:
