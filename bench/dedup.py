@@ -46,9 +46,9 @@ from domainlm.tasks.store import Sealed, Store
 
 Result = TypeVar("Result")
 SOURCES = ("trials", "medquad", "psychology textbook", "history textbook", "philosophy textbook", "rust book")
-SAMPLE_BYTES = 600_000  # of each source, for datatrove: it does 0.1 MB a second
+SAMPLE_BYTES = 1_500_000  # of each source, for datatrove: it does 0.1 MB a second
 SYNTHETIC_DOCUMENTS, THEIR_DOCUMENTS = 100_000, 3_000
-SHARD_ROWS = 5_000
+SHARD_ROWS = 25_000
 NUMBERED = (
     "Velotrine is given to adults with hypertension. The usual dose is {} mg once a day, taken in the morning with a "
     "glass of water, and it may be raised after four weeks if the pressure of the blood has not fallen enough."
@@ -88,7 +88,9 @@ def measure(realdata: Path) -> dict[str, object]:
     some_made = made.texts[:THEIR_DOCUMENTS]
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        run_ours(root / "warm", corpus(root / "warm", some[:20]))  # compiles the kernels, or loads them
+        run_ours(
+            root / "warm", corpus(root / "warm", [*some[:20], f"{some[0]} indeed"])
+        )  # compiles the kernels, or loads them
         ours, _ = rate(root / "real", some, run_ours)
         theirs, _ = rate(root / "stock", some, run_stock)
         whole, _ = rate(root / "whole", every, run_ours)
@@ -119,7 +121,7 @@ def measure(realdata: Path) -> dict[str, object]:
 
 
 def synthetic_corpus(texts: Sequence[str], documents: int, *, seed: int) -> Planted:
-    """Passages of real text, each tenth document an exact copy of an earlier one, each other tenth one an edited copy."""
+    """Passages of real text; each tenth document is an exact copy of an earlier one, each other tenth an edited one."""
     draw = random.Random(seed)
     words = [text.split(" ") for text in texts if len(text) > 2_000]
     made = [NUMBERED.format(5 * number) for number in range(1, 101)]
@@ -212,7 +214,7 @@ def megabytes(texts: Sequence[str]) -> float:
 
 
 def measure_memory() -> dict[str, object]:
-    """Peak memory at 100,000 and at 1,000,000 short documents, each in a process of its own, and what one more costs."""
+    """Peak memory at 100,000 and at a million short documents, in a process each, and what one more costs."""
     spawn = multiprocessing.get_context("spawn")
     peaks: dict[int, int] = {}
     for documents in (100_000, 1_000_000):
