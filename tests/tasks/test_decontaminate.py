@@ -247,7 +247,6 @@ def test_recall_on_real_questions_planted_in_real_text_and_precision_without_the
     questions = {"medqa": rng.sample(exam, 120), "pubmedqa": abstracts[:120]}
     questions["long options"] = [q for q in exam if sum(len(normal_words(one)) for one in q.options) >= 8][:120]
     table = {(kind, name): recall(write, questions[name]) for (kind, name), (write, _) in planted_leaks(rng).items()}
-    print(table)
     assert {key: value for key, value in table.items() if value < planted_leaks(rng)[key][1]} == {}
 
 
