@@ -83,7 +83,8 @@ def candidate_pairs(bands: Iterable[Hashes], quantities: Hashes) -> NDArray[np.i
 def each_once(numbers: Hashes) -> Hashes:
     """Sorted; `np.unique` makes a hash table, which takes ten times as long."""
     numbers = np.sort(numbers)
-    return numbers[np.diff(numbers, prepend=~numbers[:1]) != 0]
+    once: Hashes = numbers[np.diff(numbers, prepend=~numbers[:1]) != 0]
+    return once
 
 
 def shared(keys: Hashes) -> NDArray[np.int64]:
