@@ -13,32 +13,37 @@ dropped only for a survivor that it was itself compared with, never along a chai
 more permissive licence, then the longer, then the first by id; so the result depends neither on the order of the
 sources nor on workers or shards.
 
+Three passes over the shards: sketches of all documents; contents of those that a band proposes; what is kept. Between
+them lie arrays on disk, and in memory at most a few numbers a document (docs/deduplication.md has the arithmetic).
+
 Fates: `kept`, `exact_duplicate`, `near_duplicate`.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from domainlm.tasks.comparison import Content, content
+from domainlm.tasks.comparison import Contents, Sets, contents
+from domainlm.tasks.dedup_shards import Shard, list_shards, read_column, write_kept, write_pairs, write_verdicts
 from domainlm.tasks.document_shards import EmptyCorpus, run_shards
-from domainlm.tasks.documents import Document, Verdict, read_documents, write_rows
-from domainlm.tasks.duplicates import DECISIONS, Duplicates, Rows, find_duplicates
+from domainlm.tasks.duplicates import Rows, find_duplicates, first_of_equals
 from domainlm.tasks.engine import MARKS, clear_marks
 from domainlm.tasks.manifest import Books
-from domainlm.tasks.minhash import sketch, sketch_type
-from domainlm.tasks.preference import preference
-from domainlm.tasks.ragged import load_ragged, save_array, save_ragged
+from domainlm.tasks.minhash import join_sketches, sketch
+from domainlm.tasks.ngrams import Hashes
+from domainlm.tasks.preference import license_ranks, preference
+from domainlm.tasks.ragged import join_arrays, save_array
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
+from domainlm.tasks.tables import bounded_batches
 
+SKETCH = ("digests", "quantities", "chars", "bands")
 CONTENT = ("shingles", "words", "repeated")
 
 
@@ -59,41 +64,30 @@ class DeduplicateConfig(BaseModel):
     band_hashes: PositiveInt = Field(6, title="Hashes in a band", description="More propose fewer pairs.")
 
 
-@dataclass(frozen=True)
-class Shard:
-    """One input file, the name of its outputs, and where its documents stand among those of all shards."""
-
-    path: Path
-    source: str
-    name: str
-    begin: int
-    end: int
-
-
-@stage(version=1, disk_factor=3.0, resumes=True)
+@stage(version=2, disk_factor=4.0, resumes=True)
 def deduplicate(config: DeduplicateConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
     """Sketch every document, find the duplicates, write the rest."""
     shards = list_shards(inputs)
-    num_documents = shards[-1].end if shards else 0
-    if not num_documents:
+    if not shards or not shards[-1].end:
         raise EmptyCorpus(f"None of the sources {', '.join(inputs)} has a document: nothing to deduplicate.")
     work = out / MARKS
     run_shards(partial(sketch_shard, shards, config, work), len(shards), out, runtime, name="sketches")
-    sketches = _gather(work, shards, config)
-    doc_ids = _column(shards, "doc_id")
-    duplicates = find_duplicates(
-        sketches,
-        preference=preference(doc_ids, _column(shards, "license"), sketches["chars"]),
-        bands=config.bands,
+    doc_ids = read_column(shards, "doc_id")
+    order = preference(doc_ids, license_ranks(read_column(shards, "license")), _joined(work, shards, "chars"))
+    found = find_duplicates(
+        first_of_equals(_joined(work, shards, "digests"), order),
+        _joined(work, shards, "quantities"),
+        _bands(work, shards, config),
+        preference=order,
         min_jaccard=config.min_jaccard,
         contents_of=lambda rows: _contents_of(rows, shards, out, runtime),
     )
-    write_verdicts(out, shards, duplicates, doc_ids, config)
-    counts = write_pairs(out / "pairs" / "00000.parquet", duplicates, doc_ids)
-    np.save(work / "survivor.npy", duplicates.survivor, allow_pickle=False)
+    write_verdicts(out, shards, found, doc_ids, threshold=f"jaccard {config.min_jaccard:g}")
+    counts = write_pairs(out / "pairs" / "00000.parquet", found.pairs, doc_ids)
+    np.save(work / "survivor.npy", found.survivor, allow_pickle=False)
     kept = run_shards(partial(write_kept, shards, out), len(shards), out, runtime, name="kept")
     clear_marks(out)
-    exact, near = int(duplicates.is_exact.sum()), int(duplicates.is_near.sum())
+    exact, near = int(found.is_exact.sum()), int(found.is_near.sum())
     return Books(
         entered={
             source: sum(shard.end - shard.begin for shard in shards if shard.source == source) for source in inputs
@@ -103,112 +97,64 @@ def deduplicate(config: DeduplicateConfig, inputs: Inputs, out: Path, runtime: R
     )
 
 
-def list_shards(inputs: Inputs) -> list[Shard]:
-    """All input files by source and number: the order of documents that everything here counts in."""
-    shards: list[Shard] = []
-    begin = 0
-    for source in sorted(inputs):
-        for number, path in enumerate(inputs[source].paths()):
-            end = begin + int(pq.read_metadata(path).num_rows)
-            shards.append(Shard(path, source, f"{number:05d}", begin, end))
-            begin = end
-    return shards
-
-
 def sketch_shard(shards: Sequence[Shard], config: DeduplicateConfig, work: Path, rank: int) -> dict[str, int]:
     """Write the sketches of one shard's documents."""
-    rows = sketch((document.text for document in read_documents(shards[rank].path)), config.bands * config.band_hashes)
-    save_array(work / "sketches" / "rows" / f"{rank:05d}.npy", rows)
+    batches = bounded_batches(shards[rank].path, ("text",))
+    sketches = (sketch(batch["text"], bands=config.bands, band_hashes=config.band_hashes) for batch in batches)
+    joined = join_sketches(sketches, bands=config.bands)
+    for name in SKETCH:
+        save_array(work / name / f"{rank:05d}.npy", getattr(joined, name))
     return {}
 
 
 def hash_shard(shards: Sequence[Shard], work: Path, rank: int) -> dict[str, int]:
     """Write the contents of those documents of one shard that are to be compared."""
     shard = shards[rank]
-    wanted = set((_span(np.load(work / "compared.npy", mmap_mode="r"), shard) - shard.begin).tolist())
-    found = [content(d.text) for row, d in enumerate(read_documents(shard.path)) if row in wanted] if wanted else []
+    rows = np.load(work / "compared.npy", mmap_mode="r")
+    begin, end = np.searchsorted(rows, [shard.begin, shard.end])
+    wanted = np.zeros(shard.end - shard.begin, dtype=np.bool_)
+    wanted[rows[begin:end] - shard.begin] = True
+    found = [contents(texts) for texts in _chosen(shard, wanted)] if wanted.any() else []
     for name in CONTENT:
-        save_ragged(work / "contents" / name / f"{rank:05d}", [getattr(one, name) for one in found])
+        sets: list[Sets] = [getattr(one, name) for one in found]
+        values = [np.empty(0, np.uint64), *(one.values for one in sets)]
+        lengths = [np.empty(0, np.int64), *(np.diff(one.ends, prepend=0) for one in sets)]
+        save_array(work / f"{name}.values" / f"{rank:05d}.npy", np.concatenate(values))
+        save_array(work / f"{name}.lengths" / f"{rank:05d}.npy", np.concatenate(lengths))
     return {}
 
 
-def write_kept(shards: Sequence[Shard], out: Path, rank: int) -> dict[str, int]:
-    """Write the documents of one shard that survive."""
-    shard = shards[rank]
-    survivor = np.load(out / MARKS / "survivor.npy", mmap_mode="r")
-    kept = survivor[shard.begin : shard.end] == np.arange(shard.begin, shard.end)
-    documents = (document for document, keep in zip(read_documents(shard.path), kept, strict=True) if keep)
-    return {shard.source: write_rows(out / "kept" / shard.source / f"{shard.name}.parquet", Document, documents)}
+def _chosen(shard: Shard, wanted: NDArray[np.bool_]) -> Iterator[pa.Array]:
+    begin = 0
+    for batch in bounded_batches(shard.path, ("text",)):
+        here = wanted[begin : begin + len(batch)]
+        begin += len(batch)
+        if here.any():
+            yield batch["text"].filter(pa.array(here))
 
 
-def write_verdicts(
-    out: Path, shards: Sequence[Shard], found: Duplicates, doc_ids: pa.ChunkedArray, config: DeduplicateConfig
-) -> None:
-    """Write, for each dropped document, the rule and the id of the document that is kept instead."""
-    for shard in shards:
-        rows = np.arange(shard.begin, shard.end)
-        dropped = rows[found.survivor[shard.begin : shard.end] != rows]
-        verdicts = (
-            Verdict(
-                doc_id=doc_ids[row].as_py(),
-                rule="deduplicate.exact" if found.is_exact[row] else "deduplicate.near",
-                value=doc_ids[found.survivor[row]].as_py(),
-                threshold="equal but for blanks" if found.is_exact[row] else f"jaccard {config.min_jaccard:g}",
-                keep=False,
-            )
-            for row in dropped.tolist()
-        )
-        write_rows(out / "verdicts" / shard.source / f"{shard.name}.parquet", Verdict, verdicts)
-
-
-def write_pairs(path: Path, found: Duplicates, doc_ids: pa.ChunkedArray) -> dict[str, float]:
-    """Write every pair that was compared, with its score and what was decided; returns how many of each decision."""
-    pairs = found.pairs
-    kinds, decisions = pa.array(["near", "exact"]), pa.array(DECISIONS)
-    table = pa.table(
-        {
-            "doc_id_a": doc_ids.take(pa.array(pairs["a"])),
-            "doc_id_b": doc_ids.take(pa.array(pairs["b"])),
-            "kind": kinds.take(pa.array(pairs["exact"].astype(np.int8))),
-            "jaccard": pa.array(pairs["jaccard"]),
-            "decision": decisions.take(pa.array(pairs["decision"])),
-        }
-    )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    pq.write_table(table, temporary, compression="zstd", store_schema=False)
-    temporary.replace(path)
-    tally = np.bincount(pairs["decision"], minlength=len(DECISIONS))
-    return {f"pairs.{name.replace(' ', '_')}": float(n) for name, n in zip(DECISIONS, tally, strict=True)}
-
-
-def _gather(work: Path, shards: Sequence[Shard], config: DeduplicateConfig) -> NDArray[np.void]:
-    """All sketches as one array on disk."""
-    kind = sketch_type(config.bands * config.band_hashes)
-    gathered = np.lib.format.open_memmap(work / "sketches.npy", mode="w+", dtype=kind, shape=(shards[-1].end,))
-    for rank, shard in enumerate(shards):
-        gathered[shard.begin : shard.end] = np.load(work / "sketches" / "rows" / f"{rank:05d}.npy")
-    rows: NDArray[np.void] = gathered
-    return rows
-
-
-def _contents_of(rows: Rows, shards: Sequence[Shard], out: Path, runtime: Runtime) -> list[Content]:
+def _contents_of(rows: Rows, shards: Sequence[Shard], out: Path, runtime: Runtime) -> Contents:
     """The contents of these rows (sorted), as views of arrays on disk."""
     work = out / MARKS
     np.save(work / "compared.npy", rows, allow_pickle=False)
     run_shards(partial(hash_shard, shards, work), len(shards), out, runtime, name="contents")
-    columns = [
-        [array for rank in range(len(shards)) for array in load_ragged(work / "contents" / name / f"{rank:05d}")]
-        for name in CONTENT
-    ]
-    return [Content(*arrays) for arrays in zip(*columns, strict=True)]
+
+    def sets(name: str) -> Sets:
+        values = join_arrays(_files(work / f"{name}.values", shards), work / f"{name}.npy")
+        return Sets(values, np.cumsum(_joined(work, shards, f"{name}.lengths")))
+
+    return Contents(*map(sets, CONTENT))
 
 
-def _span(rows: Rows, shard: Shard) -> Rows:
-    begin, end = np.searchsorted(rows, [shard.begin, shard.end])
-    return rows[begin:end]
+def _bands(work: Path, shards: Sequence[Shard], config: DeduplicateConfig) -> Iterator[Hashes]:
+    """The keys of all documents, a band at a time."""
+    for band in range(config.bands):
+        yield np.concatenate([np.load(path, mmap_mode="r")[band] for path in _files(work / "bands", shards)])
 
 
-def _column(shards: Sequence[Shard], name: str) -> pa.ChunkedArray:
-    tables = [pq.read_table(shard.path, columns=[name]) for shard in shards]
-    return pa.concat_tables(tables)[name]
+def _joined(work: Path, shards: Sequence[Shard], name: str) -> NDArray[Any]:
+    return np.concatenate([np.load(path) for path in _files(work / name, shards)])
+
+
+def _files(folder: Path, shards: Sequence[Shard]) -> list[Path]:
+    return [folder / f"{rank:05d}.npy" for rank in range(len(shards))]

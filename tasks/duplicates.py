@@ -1,10 +1,11 @@
 """Which documents are duplicates of which, from their sketches: pure, in rows of numpy arrays, no text.
 
-In: the sketches of all documents (`minhash.sketch`), each document's place in the order of preference, and a way to
-get the content of some of them. Out: the survivor of each document, and every pair that was compared.
+In: the digests, quantities and band keys of all documents (`minhash.sketch`), each document's place in the order of
+preference, and a way to get the contents of some of them. Out: the survivor of each document, and every pair that was
+compared. Memory is some arrays with a number a document and some with a number a pair, never an object for either.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from domainlm.tasks.comparison import Content, jaccard, same_subject
+from domainlm.tasks.comparison import Contents, compare
 from domainlm.tasks.minhash import candidate_pairs
 from domainlm.tasks.ngrams import Hashes
 
@@ -28,38 +29,35 @@ class Duplicates:
 
     survivor: Rows
     is_exact: NDArray[np.bool_]
-    is_near: NDArray[np.bool_]
     pairs: NDArray[np.void]
+
+    @property
+    def is_near(self) -> NDArray[np.bool_]:
+        """Whether a document was dropped for one that is not its equal."""
+        near: NDArray[np.bool_] = (self.survivor != np.arange(len(self.survivor))) & ~self.is_exact
+        return near
 
 
 def find_duplicates(
-    sketches: NDArray[np.void],
+    leader: Rows,
+    quantities: Hashes,
+    bands: Iterable[Hashes],
     *,
     preference: Rows,
-    bands: int,
     min_jaccard: float,
-    contents_of: Callable[[Rows], Sequence[Content]],
+    contents_of: Callable[[Rows], Contents],
 ) -> Duplicates:
-    """Equal documents first, then near-duplicates among those that are left."""
-    rows = np.arange(len(sketches))
-    leader = first_of_equals(sketches["exact"], preference)
-    unique = rows[leader == rows]
-    quantities = np.asarray(sketches["quantities"])
-    candidates = unique[candidate_pairs(sketches["signature"][unique], quantities[unique], bands)].reshape(-1, 2)
+    """Near-duplicates among the leaders: those that `first_of_equals` chose, one of each set of equal documents."""
+    is_exact = leader != np.arange(len(leader))
+    unique = np.flatnonzero(~is_exact)
+    candidates = unique[candidate_pairs((keys[unique] for keys in bands), quantities[unique])]
     compared = np.unique(candidates)
     check = ExactCheck(compared, contents_of(compared), quantities, min_jaccard)
-    pairs = check.pairs(candidates)
-    survivor, more = survivors(pairs, check, preference)
-    survivor = survivor[leader]
-    equal = rows[leader != rows]
+    near = check.pairs(candidates)
+    survivor, more = survivors(near, check, preference)
+    equal = np.flatnonzero(is_exact)
     exact = _pairs(leader[equal], equal, np.ones(len(equal), np.float32), np.full(len(equal), DUPLICATE), exact=True)
-    is_exact = leader != rows
-    return Duplicates(
-        survivor=survivor,
-        is_exact=is_exact,
-        is_near=(survivor != rows) & ~is_exact,
-        pairs=np.unique(np.concatenate([exact, pairs, check.pairs(more)])),
-    )
+    return Duplicates(survivor[leader], is_exact, _each_once(np.concatenate([exact, near, more]), len(leader)))
 
 
 @dataclass(frozen=True)
@@ -67,68 +65,65 @@ class ExactCheck:
     """Decides on pairs of the `compared` rows (sorted), whose contents are given in the same order."""
 
     compared: Rows
-    contents: Sequence[Content]
+    contents: Contents
     quantities: Hashes
     min_jaccard: float
 
     def pairs(self, pairs: Rows) -> NDArray[np.void]:
         """Score and decision of each pair of rows."""
-        places = np.searchsorted(self.compared, pairs)
+        scores, same_subject = compare(np.searchsorted(self.compared, pairs), self.contents)
         same_quantities = self.quantities[pairs[:, 0]] == self.quantities[pairs[:, 1]]
-        scored = [
-            self._decide(self.contents[a], self.contents[b], same)
-            for (a, b), same in zip(places.tolist(), same_quantities.tolist(), strict=True)
-        ]
-        scores = np.array([score for score, _ in scored], dtype=np.float32)
-        decisions = np.array([decision for _, decision in scored], dtype=np.int64)
+        decisions = np.select(
+            [scores < np.float32(self.min_jaccard), ~same_quantities, ~same_subject],
+            [BELOW, DIFFERENT_QUANTITIES, DIFFERENT_SUBJECTS],
+            DUPLICATE,
+        )
         return _pairs(pairs[:, 0], pairs[:, 1], scores, decisions, exact=False)
 
-    def _decide(self, a: Content, b: Content, same_quantities: bool) -> tuple[float, int]:
-        score = jaccard(a.shingles, b.shingles)
-        if score < self.min_jaccard:
-            return score, BELOW
-        if not same_quantities:
-            return score, DIFFERENT_QUANTITIES
-        return score, DUPLICATE if same_subject(a, b) else DIFFERENT_SUBJECTS
+
+def first_of_equals(digests: Hashes, preference: Rows) -> Rows:
+    """For each row the preferred one of those with its digest (two columns)."""
+    order = np.lexsort((preference, digests[:, 1], digests[:, 0]))
+    first = np.ones(len(order), dtype=np.bool_)
+    for column in range(digests.shape[1]):
+        ordered = digests[order, column]
+        differs = ordered[1:] != ordered[:-1]
+        first[1:] = differs if column == 0 else first[1:] | differs
+    leader = np.empty(len(order), dtype=np.int64)
+    leader[order] = order[np.maximum.accumulate(np.where(first, np.arange(len(order)), 0))]
+    return leader
 
 
-def first_of_equals(digests: NDArray[np.void], preference: Rows) -> Rows:
-    """For each row the preferred one of those with its digest."""
-    keys = np.ascontiguousarray(digests).view([("low", "<u8"), ("high", "<u8")])
-    _, group = np.unique(keys, return_inverse=True)
-    best = np.full(int(group.max()) + 1, len(digests), dtype=np.int64)
-    np.minimum.at(best, group, preference)
-    return np.argsort(preference)[best[group]]
-
-
-def survivors(pairs: NDArray[np.void], check: ExactCheck, preference: Rows) -> tuple[Rows, Rows]:
+def survivors(pairs: NDArray[np.void], check: ExactCheck, preference: Rows) -> tuple[Rows, NDArray[np.void]]:
     """The survivor of each row, and the pairs that were compared to find it.
 
     In each connected group of duplicates the preferred row survives, with it go all that are its own duplicates; what
     is left, linked to it only through others, is asked again.
     """
     survivor = np.arange(len(preference))
-    compared = [np.empty((0, 2), dtype=np.int64)]
-    for group in _groups(pairs[pairs["decision"] == DUPLICATE], len(preference)):
-        left = group[np.argsort(preference[group])]
-        while len(left) > 1:
-            first, others = left[0], left[1:]
-            asked = np.sort(np.stack([np.full(len(others), first), others], axis=1), axis=1)
-            its_own = check.pairs(asked)["decision"] == DUPLICATE
-            survivor[others[its_own]] = first
-            compared.append(asked)
-            left = others[~its_own]
-    return survivor, np.concatenate(compared)
+    compared = []
+    rows, groups = _groups(pairs[pairs["decision"] == DUPLICATE])
+    order = np.lexsort((preference[rows], groups))
+    rows, groups = rows[order], groups[order]
+    while len(rows):
+        starts = np.flatnonzero(np.diff(groups, prepend=-1))
+        first = np.repeat(rows[starts], np.diff(np.append(starts, len(rows))))
+        others = first != rows
+        asked = check.pairs(np.sort(np.stack([first[others], rows[others]], axis=1), axis=1))
+        compared.append(asked)
+        its_own = asked["decision"] == DUPLICATE
+        survivor[rows[others][its_own]] = first[others][its_own]
+        rows, groups = rows[others][~its_own], groups[others][~its_own]
+    return survivor, np.concatenate([np.empty(0, dtype=PAIR), *compared])
 
 
-def _groups(duplicates: NDArray[np.void], num_rows: int) -> Iterator[Rows]:
-    """Rows that are linked, for each group of at least two, in order of their first row."""
-    links = coo_array((np.ones(len(duplicates)), (duplicates["a"], duplicates["b"])), shape=(num_rows, num_rows))
-    _, labels = connected_components(links, directed=False)
-    linked = np.unique(np.concatenate([duplicates["a"], duplicates["b"]]))
-    order = linked[np.argsort(labels[linked], kind="stable")]
-    starts = np.flatnonzero(np.diff(labels[order])) + 1
-    yield from (group for group in np.split(order, starts) if len(group))
+def _groups(duplicates: NDArray[np.void]) -> tuple[Rows, Rows]:
+    """The rows that are linked, and the number of the group of each."""
+    rows, ends = np.unique(np.concatenate([duplicates["a"], duplicates["b"]]), return_inverse=True)
+    a, b = np.split(ends, 2)
+    links = coo_array((np.ones(len(a), dtype=np.int8), (a, b)), shape=(len(rows), len(rows)))
+    _, labels = connected_components(links, directed=False) if len(rows) else (0, np.empty(0, dtype=np.int64))
+    return rows, labels.astype(np.int64)
 
 
 def _pairs(a: Rows, b: Rows, scores: NDArray[np.float32], decisions: Rows, *, exact: bool) -> NDArray[np.void]:
@@ -136,3 +131,9 @@ def _pairs(a: Rows, b: Rows, scores: NDArray[np.float32], decisions: Rows, *, ex
     pairs["a"], pairs["b"] = np.minimum(a, b), np.maximum(a, b)
     pairs["exact"], pairs["jaccard"], pairs["decision"] = exact, scores, decisions
     return pairs
+
+
+def _each_once(pairs: NDArray[np.void], num_rows: int) -> NDArray[np.void]:
+    """The pairs in order; one that was asked for twice has the same answer twice."""
+    _, places = np.unique(pairs["a"] * num_rows + pairs["b"], return_index=True)
+    return pairs[places]

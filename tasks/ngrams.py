@@ -1,4 +1,4 @@
-"""Word n-grams as 64-bit hashes: what deduplication compares and decontamination looks for.
+"""Word n-grams as 64-bit hashes: what decontamination looks for.
 
 In: words. Out: numpy arrays of uint64, one hash an n-gram, in the order of the text. A word's hash is xxh3_64 of its
 UTF-8 bytes; that of an n-gram is a polynomial in its words' hashes, mixed so that every bit counts. Two different

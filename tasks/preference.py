@@ -23,15 +23,21 @@ LICENSE_RANKS = (
 )
 
 
-def preference(doc_ids: pa.ChunkedArray, licenses: pa.ChunkedArray, chars: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The place of each document among all, the one to keep first: by licence, then length, then id."""
-    coded = licenses.combine_chunks().dictionary_encode()
-    ranks = np.array([license_rank(license) for license in coded.dictionary.to_pylist()])
-    by_id = pc.rank(doc_ids, sort_keys="ascending", tiebreaker="first").to_numpy()
-    order = np.lexsort((by_id, -chars, ranks[coded.indices.to_numpy()]))
+def preference(doc_ids: pa.ChunkedArray, ranks: NDArray[np.int8], chars: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The place of each document among all, the one to keep first: by licence rank, then length, then id."""
+    order = pc.sort_indices(doc_ids).to_numpy()
+    order = order[np.lexsort((-chars[order], ranks[order]))]
     place = np.empty(len(order), dtype=np.int64)
     place[order] = np.arange(len(order))
     return place
+
+
+def license_ranks(licenses: pa.ChunkedArray) -> NDArray[np.int8]:
+    """The place of each document's licence in `LICENSE_RANKS`."""
+    coded = licenses.combine_chunks().dictionary_encode()
+    ranks = np.array([license_rank(license) for license in coded.dictionary.to_pylist()], dtype=np.int8)
+    of_each: NDArray[np.int8] = ranks[coded.indices.to_numpy()]
+    return of_each
 
 
 def license_rank(license: str) -> int:

@@ -17,7 +17,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 PACKAGES = (
-    *("domainlm", "datasets", "datatrove", "lm-eval", "lxml", "numpy", "prefect", "pyarrow", "rensa", "safetensors"),
+    *("domainlm", "datasets", "datatrove", "lm-eval", "lxml", "numpy", "prefect", "pyarrow", "numba", "safetensors"),
     *("tokenizers", "torch", "transformers"),
 )
 

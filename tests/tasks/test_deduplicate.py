@@ -7,16 +7,17 @@ import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from domainlm.tasks.comparison import content, jaccard, quantities_digest, same_subject
+from domainlm.tasks.comparison import compare_texts
 from domainlm.tasks.deduplicate import DeduplicateConfig, deduplicate
 from domainlm.tasks.documents import Document, content_sha256, read_documents, read_verdicts, write_rows
 from domainlm.tasks.manifest import Part, outside
 from domainlm.tasks.minhash import candidate_pairs, sketch
 from domainlm.tasks.preference import license_rank
+from domainlm.tasks.quantities import quantities_digest
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.store import Sealed, Store
 
@@ -108,7 +109,7 @@ def test_every_pair_that_was_compared_is_on_record(store: Store, runtime: Runtim
         ("a/0000", "a/0001", "near", "duplicate"),
         ("a/0000", "a/0002", "exact", "duplicate"),
     ]
-    assert pairs[0]["jaccard"] == pytest.approx(jaccard(content(SUMMARY).shingles, content(EDITED).shingles))
+    assert pairs[0]["jaccard"] == pytest.approx(compare_texts(SUMMARY, EDITED)[0])
     assert pairs[1]["jaccard"] == 1.0
 
 
@@ -135,14 +136,13 @@ def test_nothing_is_dropped_along_a_chain(store: Store, runtime: Runtime, tmp_pa
     vocabulary = [f"{a}{b}{c}" for a in "bdfgklm" for b in "aeiou" for c in "nprst"]
     words = random.Random(0).choices(vocabulary, k=300)
     versions = [" ".join(words[28 * n : 28 * n + 216]) for n in range(4)]
-    contents = [content(version).shingles for version in versions]
-    assert jaccard(contents[0], contents[3]) < CONFIG.min_jaccard
+    assert compare_texts(versions[0], versions[3])[0] < CONFIG.min_jaccard
     sealed = build(store, runtime, {"a": shards(tmp_path, "a", versions)})
     survivors = {v.doc_id: v.value for path in sealed.part("verdicts").paths() for v in read_verdicts(path)}
     assert 1 < sealed.manifest.fates["kept"] <= 4
     for dropped, survivor in survivors.items():
-        a, b = (contents[int(doc_id[-1])] for doc_id in (dropped, survivor))
-        assert jaccard(a, b) >= CONFIG.min_jaccard
+        a, b = (versions[int(doc_id[-1])] for doc_id in (dropped, survivor))
+        assert compare_texts(a, b)[0] >= CONFIG.min_jaccard
 
 
 def test_neither_workers_nor_the_order_of_sources_nor_the_cut_of_shards_decides(
@@ -184,8 +184,8 @@ def test_quantities_keep_sign_comparison_and_unit_and_forget_order_and_blanks() 
 
 
 def test_a_word_that_one_document_repeats_and_the_other_lacks_is_another_subject() -> None:
-    assert same_subject(content(SUMMARY), content(EDITED))
-    assert not same_subject(content(SUMMARY), content(SUMMARY.replace("Velotrine", "Sebutan")))
+    assert compare_texts(SUMMARY, EDITED)[1]
+    assert not compare_texts(SUMMARY, SUMMARY.replace("Velotrine", "Sebutan"))[1]
 
 
 def test_pairs_of_the_likeness_that_counts_are_nearly_all_proposed() -> None:
@@ -197,8 +197,8 @@ def test_pairs_of_the_likeness_that_counts_are_nearly_all_proposed() -> None:
         words = rng.choices(vocabulary, k=400)
         changed = [*words[:355], *rng.choices(vocabulary, k=45)]
         texts += [" ".join(words), " ".join(changed)]
-    sketches = sketch(texts, 120)
-    pairs = candidate_pairs(sketches["signature"], np.asarray(sketches["quantities"]), 20)
+    sketches = sketch(pa.array(texts), bands=20, band_hashes=6)
+    pairs = candidate_pairs(sketches.bands, sketches.quantities)
     planted = {(2 * n, 2 * n + 1) for n in range(200)}
     found = {(int(a), int(b)) for a, b in pairs}
     assert len(planted & found) >= 196
