@@ -85,8 +85,10 @@ def _sharded_model(job: TrainJob, ranks: Ranks, hf_config: PreTrainedConfig) -> 
 def _identity(job: TrainJob, mixture: Mixture) -> dict[str, Any]:
     values = dataclasses.asdict(mixture)
     corpora = json.dumps(values.pop("corpora"), sort_keys=True)
+    config = dataclasses.asdict(job.config)
+    del config["guard"]  # its decisions are in the run itself; after a stop they may be others
     return {
-        "config": dataclasses.asdict(job.config),
+        "config": config,
         "mixture": {**values, "corpora_sha256": hashlib.sha256(corpora.encode()).hexdigest()},
         "init_from": None if job.init_from is None else _directory_digest(job.init_from),
     }
