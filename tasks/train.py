@@ -22,11 +22,24 @@ from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.tokenize import tokenizer_directory
 from domainlm.trainer.config import TrainConfig
 from domainlm.trainer.job import EXIT_PREEMPTED, Place, TrainJob, outcome, save_job
+from domainlm.trainer.launch import Launch, unattended_command
 from domainlm.trainer.ledger import Accounting, Ledger
 from domainlm.trainer.mixture import Mixture, load_mixture
-from domainlm.trainer.supervisor import torchrun_command
 
-RECORDS = ("train.json", "train.log", "metrics.jsonl", "events.jsonl", "checkpoints", "done.json")
+RECORDS = (
+    "train.json",
+    "train.log",
+    "metrics.jsonl",
+    "events.jsonl",
+    "checkpoints",
+    "done.json",
+    "signs",
+    "verified.json",
+    "microbatch.json",
+    "skipped.json",
+    "quarantine.jsonl",
+    "crash-report.json",
+)
 
 
 @stage(version=1, disk_factor=0.5, resumes=True)
@@ -66,11 +79,10 @@ def make_job(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -
 
 
 def run(job: TrainJob, mixture: Mixture, runtime: Runtime) -> None:
-    """One supervised torchrun. What it left decides how it ended, for torchrun's exit code does not tell."""
+    """One unattended run, with all the restarts that it takes."""
     save_job(job, job.output / "train.json")
-    command = torchrun_command(
-        job.output / "train.json", processes=runtime.processes, max_restarts=runtime.max_restarts
-    )
+    launch = Launch(processes=runtime.processes, max_restarts=runtime.max_restarts)
+    command = unattended_command(job.output / "train.json", launch)
     log = job.output / "train.log"
     code = run_program(
         "training", command, log=log, runtime=runtime, on_poll=lambda: report_progress(job.output, mixture)

@@ -80,10 +80,30 @@ class Checkpointer:
             raise self._error
         return self._error is not None
 
-    def begin(self, state: State, optimizer: ShardedAdamW) -> None:
-        """Copy this rank's part and start writing it; all ranks must later `complete` it, or `abandon` it."""
+    @property
+    def step(self) -> int:
+        """The step of the checkpoint that has begun."""
+        if self._step is None:
+            raise RuntimeError("no checkpoint has begun; call begin first.")
+        return self._step
+
+    @property
+    def newest_step(self) -> int | None:
+        """The step of the newest complete checkpoint."""
+        return next((_step(path) for path in self._complete_ones()), None)
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, as far as this rank knows."""
+        return str(self._error or "another rank has no room for its part")
+
+    def begin(self, state: State, optimizer: ShardedAdamW, problem: OSError | None = None) -> None:
+        """Copy this rank's part and start writing it; all ranks must later `complete` it, or `abandon` it.
+
+        A `problem` that this rank has already makes it fail, in the same way as one while writing.
+        """
         tensors, metadata = staged(optimizer)
-        self._step, self._error = state.step, None
+        self._step, self._error = state.step, problem
         path = self.directory / _name(state.step)
         self._thread = threading.Thread(target=self._write, args=(path, state, tensors, metadata), name="checkpoint")
         self._thread.start()
@@ -100,9 +120,7 @@ class Checkpointer:
         Raises:
             OSError: the disk had no room for the manifest, on the first rank only; `abandon` it.
         """
-        if self._step is None:
-            raise RuntimeError("no checkpoint has begun; call begin first.")
-        path = self.directory / _name(self._step)
+        path = self.directory / _name(self.step)
         if self.ranks.is_first:
             _write_manifest(path, self.ranks.num_ranks)
             write_atomically(self.directory / "LATEST", path.name + "\n")
@@ -111,13 +129,11 @@ class Checkpointer:
         self._step = self._thread = None
         return path
 
-    def abandon(self) -> str:
-        """Give up what has begun, and leave nothing of it; returns why, as far as this rank knows."""
-        why, step = str(self._error or "another rank has no room"), self._step
-        self._step = self._thread = self._error = None
-        if self.ranks.is_first and step is not None:
-            shutil.rmtree(self.directory / _name(step), ignore_errors=True)  # other ranks may be deleting their part
-        return why
+    def abandon(self) -> None:
+        """Give up what has begun, and leave nothing of it. All ranks have ended their writing."""
+        path, self._step, self._thread, self._error = self.directory / _name(self.step), None, None, None
+        if self.ranks.is_first and path.exists():
+            shutil.rmtree(path)
 
     def make_room(self, optimizer: ShardedAdamW) -> list[str]:
         """Drop old checkpoints, but never the newest, if the next one would not fit otherwise; returns their names."""
@@ -165,6 +181,8 @@ class Checkpointer:
         return None
 
     def _write(self, path: Path, state: State, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        if self._error is not None:
+            return
         try:
             path.mkdir(parents=True, exist_ok=True)
             if self.ranks.is_first:

@@ -1,12 +1,15 @@
 """Writing that survives a power cut and a full disk: all or nothing, and flushed before it counts."""
 
 import errno
+import fcntl
 import json
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+TAIL_BYTES = 16_384
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -83,3 +86,37 @@ class Lines:
             raise OSError(errno.ENOSPC, f"{len(self._waiting)} lines of {self.path.name} do not fit on the disk")
         if self.path.exists():
             fsync(self.path)
+
+
+def hold(path: Path, wait_s: float = 60.0) -> None:
+    """Be the only process that holds `path`, until this one ends: two writers would spoil each other's work.
+
+    Raises:
+        ValueError: another process on this machine still holds it after `wait_s`.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    deadline_s = time.monotonic() + wait_s
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if time.monotonic() > deadline_s:
+                raise ValueError(
+                    f"another run still writes to {path.parent}; end it, or give another `output` directory."
+                ) from error
+            time.sleep(0.1)  # a rank of the attempt before may take a moment to end
+        else:
+            return  # the descriptor stays open, and the kernel lets go of the lock when the process ends
+
+
+def last_lines(path: Path, start: int = 0) -> list[str]:
+    """The whole lines at the end of a file, after byte `start`; it may be long, still growing, or not there yet."""
+    if not path.exists():
+        return []
+    with path.open("rb") as file:
+        tail_start = max(start, file.seek(0, os.SEEK_END) - TAIL_BYTES)
+        file.seek(tail_start)
+        tail = file.read().decode(errors="replace")
+    lines = tail.split("\n")[:-1]  # what follows the last newline is still being written
+    return lines if tail_start == start else lines[1:]

@@ -1,7 +1,7 @@
 """What a run leaves to be read: `metrics.jsonl` (one line a step), `events.jsonl`, and a status line on stderr.
 
-Only the first rank writes. On resume, metrics are cut back to the checkpoint, so that each step has one line. What a full
-disk does not take waits in memory: a run goes on without its records, and writes them when there is room again.
+Only the first rank writes. On resume, metrics are cut back to the checkpoint, so that each step has one line. What a
+full disk does not take waits in memory: a run goes on without its records, and writes them when there is room again.
 """
 
 import contextlib
@@ -38,6 +38,10 @@ class StepMetrics:
     digest: str | None = None
     skipped: str | None = None
     """Why no parameter was touched; null if the step is trained on."""
+    slowest_rank: int | None = None
+    """The rank that takes longest for the same small piece of work."""
+    slowest_ratio: float | None = None
+    """How much longer than the median of the ranks."""
     ended_s: float = 0.0
     """When it ended, in seconds since 1970."""
 

@@ -1,6 +1,6 @@
 """Steps that a run does not train on: `skipped.json`, the decisions to leave the sequences of a spike out.
 
-    {"rollbacks": [{"spike_step": 41, "to_step": 30, "steps": [39, 40, 41]}]}
+    {"rollbacks": [{"spike_step": 41, "steps": [39, 40, 41]}]}
 
 It is on disk before the run goes on, and only grows; a checkpoint that has trained on a step which was then left out is
 no longer one of this run. So the weights are those of a run that had left the steps out from its start.
@@ -8,23 +8,18 @@ no longer one of this run. So the weights are those of a run that had left the s
 
 import dataclasses
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from . import strict
 from .files import write_json
 
-Reason = Literal["spike", "non-finite"]
-
 
 @dataclass(frozen=True)
 class Rollback:
-    """One spike, the checkpoint that the run went back to, and the steps that are left out since."""
+    """One spike, and the steps that are left out since."""
 
     spike_step: int
-    to_step: int
     steps: tuple[int, ...]
 
 
@@ -62,8 +57,3 @@ def save_skips(skips: Skips, output: Path) -> None:
 def untrained_steps(output: Path) -> frozenset[int]:
     """The steps of a finished run that no weight has seen, by its `done.json`: left out, or not finite."""
     return frozenset(int(step) for step in json.loads((output / "done.json").read_text(encoding="utf-8"))["skipped"])
-
-
-def by_reason(steps: Iterable[tuple[int, Reason]]) -> dict[str, str]:
-    """Steps and reasons as JSON has them, in order."""
-    return {str(step): reason for step, reason in sorted(steps)}
