@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import queue
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,7 +45,7 @@ class Loader:
         self.rank = rank
         self.num_ranks = num_ranks
 
-    def batches(self, first_step: int, left_out: Collection[int] = ()) -> Iterator[RankBatch]:
+    def batches(self, first_step: int, left_out: Collection[int] = ()) -> Generator[RankBatch, None, None]:
         """Steps first_step.. to the end of the budget but those left out, each read while the one before is trained."""
         steps = [step for step in range(first_step, self.sampler.mixture.num_steps) if step not in left_out]
         ready: queue.Queue[RankBatch | BaseException] = queue.Queue(maxsize=1)

@@ -10,6 +10,7 @@ Exit code: 0 done, 75 stopped by SIGTERM with a checkpoint, 2 refused, 3 stopped
 import argparse
 import logging
 import os
+import shutil
 import signal
 import sys
 import time
@@ -20,7 +21,7 @@ from types import FrameType
 
 from .crashes import Crash, CrashLoop, tail
 from .files import Lines, last_lines
-from .heartbeat import clear_ends, newest_sign_s, read_ends, read_signs
+from .heartbeat import SIGNS, clear_ends, newest_sign_s, read_ends, read_signs
 from .job import EXIT_DONE, EXIT_FAILED, EXIT_PREEMPTED, EXIT_REFUSED, EXIT_STOPPED, TrainJob, load_job, outcome
 from .launch import Launch, add_arguments, environment, given_launch, torchrun_command
 from .microbatch import Microbatch, halved, load_microbatch, save_microbatch
@@ -93,6 +94,8 @@ class Unattended:
     def _judge(self, ended_with: int) -> int | None:
         """What follows from the end of an attempt: an exit code, or another attempt."""
         ending = outcome(self.output)
+        if ending == "done":
+            shutil.rmtree(self.output / SIGNS, ignore_errors=True)  # the ranks are leaving; nobody asks for them now
         if ending != "failed":
             return ENDINGS[ending]
         if self.stop_asked:

@@ -44,13 +44,14 @@ def test_a_run_leaves_one_line_a_step_and_learns(finished: Trained, world: World
     assert [line["step"] for line in finished.metrics] == list(range(24))
     assert [line["tokens"] for line in finished.metrics] == [256 * (step + 1) for step in range(24)]
     assert set(finished.metrics[0]) == {
-        "step", "tokens", "loss", "grad_norm", "lr", "tokens_per_s", "mfu", "step_s", "digest"}  # fmt: skip
+        "step", "tokens", "loss", "grad_norm", "lr", "tokens_per_s", "mfu", "step_s", "data_s", "stall_s", "digest",
+        "skipped", "slowest_rank", "slowest_ratio", "ended_s"}  # fmt: skip
     losses = [float(line["loss"] or 0) for line in finished.metrics]
     assert losses[0] == pytest.approx(np.log(VOCAB), abs=0.4)
     assert losses[-1] < losses[0] - 0.3
     assert [line["event"] for line in finished.events] == ["start", "done"]
     done = json.loads((finished.output / "done.json").read_text())
-    assert (done["steps"], done["tokens"], done["skipped_steps"]) == (24, 24 * 256, 0)
+    assert (done["steps"], done["tokens"], done["skipped_steps"], done["skipped"]) == (24, 24 * 256, 0, {})
     assert done["parameters"] == TINY.shape.num_parameters(VOCAB)
     names = {"config.json", "model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
     assert {path.name for path in (finished.output / "model").iterdir()} == names
