@@ -5,6 +5,7 @@ the newest that has not is loaded, and the run goes on without those steps. The 
 """
 
 import logging
+import time
 from pathlib import Path
 
 from .assemble import Parts
@@ -101,6 +102,7 @@ class Recovery:
         Raises:
             Stopped: that has been done often enough.
         """
+        began_s = time.monotonic()
         self.saver.settle()
         self._decide(spike)
         self.saver.checkpoints.clear(self.left_out)
@@ -119,6 +121,7 @@ class Recovery:
             rollback=self.skips.near(spike.last, self.job.config.guard.window_steps),
             documents=_ids(suspects)[:SHOWN_DOCUMENTS],
             num_documents=len(_ids(suspects)),
+            seconds=round(time.monotonic() - began_s, 3),
             redone_steps=rewound.redone_steps,
             redone_s=rewound.redone_s,
         )
