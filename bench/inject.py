@@ -1,4 +1,4 @@
-"""Breaks the trainer from outside, as `FAULT` says: `FAULT='{"kind": "nan", "steps": [5]}' ... -m bench.inject trainer`.
+"""Breaks the trainer from outside, as `FAULT` says: `FAULT={"kind": "nan", "steps": [5]}`, `-m bench.inject trainer`.
 
     nan     the loss of these steps is not a number, on `rank` alone
     oom     a forward of more than `sequences` sequences asks the system for more memory than there is, from step
