@@ -117,7 +117,9 @@ class Unattended:
         crash = Crash(datetime.now(UTC).isoformat(timespec="seconds"), self._last_step(), what, tail(self._log))
         latest = self.output / "checkpoints" / "LATEST"
         self.loop.add(crash, latest.read_text(encoding="utf-8") if latest.is_file() else "")
-        self._event("crash", what=what, crashes=len(self.loop.crashes), wait_s=self.loop.wait_s)
+        self._event(
+            "crash", what=what, silent_s=self._silent_s(), crashes=len(self.loop.crashes), wait_s=self.loop.wait_s
+        )
         log.error("CRASH %d at step %s: %s", len(self.loop.crashes), crash.step, what)
         if self.loop.is_over:
             self._event("crash_loop", crashes=len(self.loop.crashes))
@@ -156,6 +158,7 @@ class Unattended:
         after = halved(before)
         self._event(
             "out_of_memory",
+            silent_s=self._silent_s(),
             microbatch_sequences=before.sequences,
             next_microbatch_sequences=after.sequences if after else None,
             advice=None
@@ -176,6 +179,11 @@ class Unattended:
     def _last_step(self) -> int | None:
         lines = last_lines(self.output / "metrics.jsonl")
         return int(lines[-1].split('"step":')[1].split(",")[0]) if lines else None
+
+    def _silent_s(self) -> float:
+        """Seconds since the last step."""
+        metrics = self.output / "metrics.jsonl"
+        return round(time.time() - metrics.stat().st_mtime, 3) if metrics.is_file() else 0.0
 
     def _sleep(self, seconds: float) -> None:
         end_s = time.monotonic() + seconds
