@@ -117,12 +117,11 @@ class Unattended:
         crash = Crash(datetime.now(UTC).isoformat(timespec="seconds"), self._last_step(), what, tail(self._log))
         latest = self.output / "checkpoints" / "LATEST"
         self.loop.add(crash, latest.read_text(encoding="utf-8") if latest.is_file() else "")
-        self._event(
-            "crash", what=what, silent_s=self._silent_s(), crashes=len(self.loop.crashes), wait_s=self.loop.wait_s
-        )
-        log.error("CRASH %d at step %s: %s", len(self.loop.crashes), crash.step, what)
+        num = len(self.loop.crashes)
+        self._event("crash", what=what, silent_s=self._silent_s(), crashes=num, wait_s=self.loop.wait_s)
+        log.error("CRASH %d at step %s: %s", num, crash.step, what)
         if self.loop.is_over:
-            self._event("crash_loop", crashes=len(self.loop.crashes))
+            self._event("crash_loop", crashes=num)
             sys.stderr.write(self.loop.report(self.output) + "\n")
             return EXIT_FAILED
         self._sleep(self.loop.wait_s)
