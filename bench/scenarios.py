@@ -256,9 +256,7 @@ def memory_at_start(bench: Bench) -> Found:
         close = bench.deviation(run)
         before = "crash" not in names and names.index("out_of_memory") < names.index("start")
     good = code == 0 and before and close < CLOSE
-    return Found(
-        good, "microbatch 2 -> 1 before the run began", None, None, f"loss to {CLOSE}: {'yes' if close else 'NO'}"
-    )
+    return Found(good, "microbatch 2 -> 1 before the run began", None, None, f"loss to {close:.0e}")
 
 
 def memory_in_run(bench: Bench) -> Found:
