@@ -24,9 +24,9 @@ from trainer.shards import ShardHeader, TokenDocument, write_shard
 from trainer.supervisor import descendants
 
 ROOT = Path(__file__).resolve().parent.parent
-VOCABULARY, STEPS, SEQUENCE, BATCH = 64, 160, 32, 128
+VOCABULARY, STEPS, SEQUENCE, BATCH = 64, 240, 32, 128
 HEADER = ShardHeader(VOCABULARY, "d" * 64, 0, 1)
-PLACE = Place(device="cpu", microbatch_sequences=2, checkpoint_every_s=0.2)
+PLACE = Place(device="cpu", microbatch_sequences=2, checkpoint_every_s=0.1)
 CONFIG = TrainConfig(
     model=ModelConfig(layers=2, width=64, heads=4, kv_heads=2, mlp_width=96, max_positions=64, tie_embeddings=True),
     precision="fp32", export_precision="fp32", peak_lr=1e-2,

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from bench.faultworld import Running, World, garbage, kill, read_lines, torchrun, wait_until, weights
+from bench.faultworld import STEPS, Running, World, garbage, kill, read_lines, torchrun, wait_until, weights
 from trainer.job import TrainJob, outcome
 from trainer.ledger import Ledger
 from trainer.mixture import load_mixture
@@ -197,7 +197,7 @@ def nan_batch(bench: Bench) -> Found:
 def nan_run(bench: Bench) -> Found:
     """NaN without end"""
     job = bench.job()
-    with bench.running(job, fault={"kind": "nan", "steps": list(range(30, 160)), "rank": 1}) as run:
+    with bench.running(job, fault={"kind": "nan", "steps": list(range(30, STEPS)), "rank": 1}) as run:
         code = run.wait()
         stopped = json.loads((job.output / "stopped.json").read_text())
         named = {line["doc_id"] for line in read_lines(job.output / "quarantine.jsonl")}
@@ -289,7 +289,7 @@ def full_disk(bench: Bench) -> Found:
             free = _fill(job.output) if mount else _forbid_large_files(run)
             wait_until(lambda: _told(run, "CHECKPOINT FAILED"))
             steps = len(run.metrics)
-            time.sleep(0.5)
+            time.sleep(0.1)
             free()
             wait_until(lambda: run.count("checkpoint_failed") > 0)
             code = run.wait()
@@ -301,7 +301,7 @@ def full_disk(bench: Bench) -> Found:
             once = [line["event"] for line in events].count("start") == 1 and "crash" not in {
                 e["event"] for e in events
             }
-            lines = [line["step"] for line in run.metrics] == list(range(160))
+            lines = [line["step"] for line in run.metrics] == list(range(STEPS))
         good = code == 0 and same and once and bool(later) and whole and lines
         first = min(line["ended_s"] for line in read_lines(job.output / "metrics.jsonl") if line["ended_s"] > fault_s)
         what = f"{len(failed)} checkpoints failed from step {steps}, trained on, {len(later)} good ones after ({how})"

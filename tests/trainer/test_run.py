@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -125,6 +126,30 @@ def test_z_loss_is_part_of_the_loss(finished: Trained, world: World, ranks: Rank
     config = dataclasses.replace(world.job("z").config, z_loss=0.1)
     run = run_here(world.job("z", config=config), ranks)
     assert float(run.curve()[0] or 0) > float(finished.curve()[0] or 0) + 0.5
+
+
+def test_checkpoints_are_kept_by_age_and_for_good(world: World, ranks: Ranks) -> None:
+    often = Place(device="cpu", checkpoint_every_s=1e-4, keep_checkpoints=1, keep_every_steps=8)
+    run = run_here(world.job("kept", place=often), ranks)
+    made = [int(float(line["step"] or 0)) for line in run.events if line["event"] == "checkpoint"]
+    for_good = {min(step for step in made if step // 8 == span) for span in (1, 2) if any(s // 8 == span for s in made)}
+    kept = {int(path.name[5:]) for path in (run.output / "checkpoints").glob("step-*")}
+    assert kept == {*for_good, made[-1]}
+    assert for_good
+    assert sum(float(line["stall_s"] or 0) for line in run.metrics) > 0
+
+
+def test_shards_are_hashed_once_and_again_when_they_have_changed(broken: World, ranks: Ranks) -> None:
+    job, shard = broken.job("once"), broken.root / "general/shards/00001.arrow"
+    assemble(job, ranks)
+    data, stat = bytearray(shard.read_bytes()), shard.stat()
+    data[len(data) // 2] ^= 4
+    shard.write_bytes(data)
+    os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assemble(job, ranks)  # a change that neither size nor time shows is for `verify` on another machine
+    os.utime(shard)
+    with pytest.raises(ValueError, match=r"00001\.arrow is not the one that was mixed"):
+        assemble(job, ranks)
 
 
 @pytest.fixture
