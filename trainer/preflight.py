@@ -87,8 +87,8 @@ def check_model(mixture: Mixture, config: PreTrainedConfig, init_from: Path | No
 def verify_shards(mixture: Mixture, directories: Mapping[str, Path], ranks: Ranks, *, record: Path) -> None:
     """The bytes of the shards are those that were mixed; each rank checks every num_ranks-th.
 
-    A shard is hashed once for each output directory, and again only when its size or time has changed: a restart costs
-    one `stat` a shard. `record` remembers which files were found right.
+    A shard is hashed once for each output directory, and again only when the file system says that it has changed: a
+    restart costs one `stat` a shard. `record` remembers which files were found right.
     """
     known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
     shards = {f"{corpus.name}/{info.file}": (corpus.name, info) for corpus in mixture.corpora for info in corpus.shards}
@@ -106,9 +106,10 @@ def verify_shards(mixture: Mixture, directories: Mapping[str, Path], ranks: Rank
 
 
 def _look(path: Path, sha256: str) -> str:
-    """What changes when a file is written: its place on the disk, size and time, and the digest it should have."""
+    """What changes when a file is written: its place on the disk, its size and the time of the last change, which no
+    program can set; and the digest it should have."""
     stat = path.stat()
-    return f"{sha256} {stat.st_dev}:{stat.st_ino} {stat.st_size} {stat.st_mtime_ns}"
+    return f"{sha256} {stat.st_dev}:{stat.st_ino} {stat.st_size} {stat.st_ctime_ns}"
 
 
 def _num_entries(directory: Path) -> int:

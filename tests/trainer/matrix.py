@@ -1,4 +1,4 @@
-"""Run under torchrun by test_matrix.py: `matrix.py STOP_STEP train.json ...`, one job after the other in one process."""
+"""Run under torchrun by test_matrix.py: `matrix.py STOP_STEP train.json ...`, one job after the other."""
 
 import sys
 from pathlib import Path

@@ -139,15 +139,16 @@ def test_checkpoints_are_kept_by_age_and_for_good(world: World, ranks: Ranks) ->
     assert sum(float(line["stall_s"] or 0) for line in run.metrics) > 0
 
 
-def test_shards_are_hashed_once_and_again_when_they_have_changed(broken: World, ranks: Ranks) -> None:
+def test_shards_are_hashed_again_when_they_have_changed_however_well_it_is_hidden(broken: World, ranks: Ranks) -> None:
     job, shard = broken.job("once"), broken.root / "general/shards/00001.arrow"
     assemble(job, ranks)
+    known = (job.output / "verified.json").stat().st_mtime_ns
+    assemble(job, ranks)
+    assert (job.output / "verified.json").stat().st_mtime_ns == known
     data, stat = bytearray(shard.read_bytes()), shard.stat()
     data[len(data) // 2] ^= 4
     shard.write_bytes(data)
     os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-    assemble(job, ranks)  # a change that neither size nor time shows is for `verify` on another machine
-    os.utime(shard)
     with pytest.raises(ValueError, match=r"00001\.arrow is not the one that was mixed"):
         assemble(job, ranks)
 

@@ -1,4 +1,4 @@
-"""Faults under `trainer.unattended`, injected for real by `bench.faults` into processes of their own: all of it holds."""
+"""Faults under `trainer.unattended`, injected for real by `bench.faults` into processes of their own."""
 
 import sys
 from collections.abc import Iterator
