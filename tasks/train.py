@@ -5,7 +5,8 @@ In:  mixture           mixture.json
      corpus.<source>   token shards, one directory for each corpus of the mixture
      init_from         a Hugging Face directory to continue from (only where the config has no `model`)
 Out: model/            a Hugging Face directory: config.json, model.safetensors, generation_config.json, tokenizer
-Records (evidence, not content): train.json, train.log, metrics.jsonl, events.jsonl, checkpoints/, done.json
+Records (evidence, not content): train.json, train.log, metrics.jsonl, events.jsonl, checkpoints/, done.json, and where
+there was trouble skipped.json, quarantine.jsonl (documents that a loss spike was traced to), microbatch.json
 
 A run that was stopped or killed goes on from its last checkpoint when the stage is built again.
 """
@@ -77,6 +78,8 @@ def make_job(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -
             microbatch_sequences=runtime.microbatch_sequences,
             checkpoint_every_s=runtime.checkpoint_every_s,
             keep_checkpoints=runtime.keep_checkpoints,
+            keep_every_steps=runtime.keep_every_steps,
+            hang_after_s=runtime.hang_after_s,
         ),
     )
 

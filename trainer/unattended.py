@@ -25,6 +25,7 @@ from .heartbeat import SIGNS, clear_ends, newest_sign_s, read_ends, read_signs
 from .job import EXIT_DONE, EXIT_FAILED, EXIT_PREEMPTED, EXIT_REFUSED, EXIT_STOPPED, TrainJob, load_job, outcome
 from .launch import Launch, add_arguments, environment, given_launch, torchrun_command
 from .microbatch import Microbatch, halved, load_microbatch, save_microbatch
+from .mixture import load_mixture
 from .records import append_event
 from .supervisor import supervise
 
@@ -51,6 +52,10 @@ class Unattended:
 
     def run(self) -> int:
         """Attempt after attempt; returns the exit code."""
+        if outcome(self.output) == "done":
+            return EXIT_DONE
+        for name in ("preempted.json", "stopped.json"):  # of the start before, which this one goes on from
+            (self.output / name).unlink(missing_ok=True)
         code = self._fit_memory()
         while code is None:
             ended_with = self._attempt("trainer")
@@ -129,7 +134,7 @@ class Unattended:
 
     def _fit_memory(self) -> int | None:
         """Try the microbatch, halved until it fits, in processes of their own; an exit code if none can."""
-        if outcome(self.output) == "done" or not self._should_probe():
+        if not self._should_probe():
             return None
         while not (microbatch := load_microbatch(self.job)).proven and not self.stop_asked:
             code = self._attempt("trainer.probe")
@@ -154,7 +159,10 @@ class Unattended:
     def _take_half(self) -> bool:
         """Go on with half the microbatch; False if it is one sequence already."""
         before = load_microbatch(self.job)
-        after = halved(before)
+        mixture, least_nodes = load_mixture(self.job.mixture), int(self.launch.nodes.partition(":")[0])
+        # A rank forwards no more sequences at once than it has.
+        per_rank = max(1, mixture.batch_sequences // (self.launch.processes * least_nodes))
+        after = halved(replace(before, sequences=min(before.sequences, per_rank)))
         self._event(
             "out_of_memory",
             silent_s=self._silent_s(),
