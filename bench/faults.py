@@ -20,8 +20,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import scenarios
+from bench.faultbench import Bench, Found
 from bench.faultworld import World
-from bench.scenarios import Bench, Found
 
 
 @dataclass(frozen=True)

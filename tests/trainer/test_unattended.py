@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 if TYPE_CHECKING:
-    from bench.scenarios import Bench
+    from bench.faultbench import Bench
 
 # The others are in test_faults.py and test_supervisor.py, without a supervisor.
 SCENARIOS = [
@@ -24,8 +24,8 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Bench]":
     """A world to break, in a plain checkout as a GPU node has it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(ROOT))
+        from bench.faultbench import Bench
         from bench.faultworld import World
-        from bench.scenarios import Bench
 
         yield Bench(World(tmp_path_factory.mktemp("faults") / "world"))
     for name in [name for name in sys.modules if name.partition(".")[0] in ("bench", "trainer")]:
