@@ -6,9 +6,10 @@ open to the tensors of a step somewhere in the middle. 1 TB is done by arithmeti
 jump is timed up to the shard, the first token and the length of each sequence; no shard has to be read to know them.
 
 Against it, in the same run: Hugging Face `datasets` on the same tokens, already cut into rows of 2,048, memory-mapped,
-as an `IterableDataset` with batches of 64 in numpy, and `skip` for the jump, which is how a stream is resumed there. It
-neither shuffles nor masks. `same_result`: both give the same tokens in the order of the corpus. Files are in the page
-cache.
+as an `IterableDataset` with batches of 64 in numpy, and `skip` for the jump, which is how a stream is resumed there; a
+collator of a few vectorised lines makes the same tensors of it (ids, targets, position ids that restart at each
+document). It neither shuffles nor digests. `same_result`: both make the same tensors of the first windows, but for the
+last target of each, which is not in its row. Files are in the page cache.
 """
 
 import argparse
@@ -26,9 +27,9 @@ import pyarrow as pa
 import torch
 
 from trainer.ledger import open_streams
-from trainer.loader import Loader
+from trainer.loader import MASKED, Loader
 from trainer.mixture import CorpusTokens, Mixture, ShardInfo
-from trainer.sampler import Sampler, spans
+from trainer.sampler import Location, Sampler, spans
 from trainer.shards import ShardHeader, TokenDocument, write_shard
 
 SEQUENCE, BATCH_SEQUENCES, VOCABULARY = 2048, 64, 32_768
@@ -70,7 +71,7 @@ def measure(folder: Path, num_bytes: int) -> dict[str, object]:
     steps = np.random.default_rng(0).integers(mixture.num_steps, size=TIMED_STEPS + JUMPS).tolist()
     ours = BATCH / median_s([lambda step=step: loader.batch(step) for step in steps[:TIMED_STEPS]])
     jump_s = median_s([lambda step=step: open_loader(mixture, places).batch(step) for step in steps[TIMED_STEPS:]])
-    stream = open_rows(rows).iter(batch_size=BATCH_SEQUENCES)
+    stream = map(collate, open_rows(rows).iter(batch_size=BATCH_SEQUENCES))
     theirs = BATCH / median_s([lambda: next(stream) for _ in range(min(TIMED_STEPS, mixture.num_steps - 1))])
     their_jump_s = median_s([lambda step=step: jump(rows, step) for step in steps[-5:]])
     large = mixture_of(imagined_corpus(TERABYTE))
@@ -87,7 +88,7 @@ def measure(folder: Path, num_bytes: int) -> dict[str, object]:
         "theirs": theirs,
         "ratio": ours / theirs,
         "unit": "tokens/s, one thread",
-        "same_result": same_tokens(rows, loader),
+        "same_result": same_tensors(rows, loader),
         "datasets": datasets.__version__,
     }
 
@@ -162,13 +163,26 @@ def open_rows(path: Path) -> "datasets.IterableDataset":
 
 def jump(path: Path, step: int) -> object:
     """The batch of a step, from nothing open."""
-    return next(iter(open_rows(path).skip(step * BATCH_SEQUENCES).iter(batch_size=BATCH_SEQUENCES)))
+    return collate(next(iter(open_rows(path).skip(step * BATCH_SEQUENCES).iter(batch_size=BATCH_SEQUENCES))))
 
 
-def same_tokens(path: Path, loader: Loader) -> bool:
-    """Whether the first rows of the one are the first windows of the other."""
-    first = np.concatenate(list(next(open_rows(path).iter(batch_size=BATCH_SEQUENCES))["input_ids"]))
-    return bool(np.array_equal(first, loader.streams[0].read(0, BATCH)))
+def collate(batch: dict[str, list[np.ndarray]]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Ids, position ids and targets of a batch of rows."""
+    ids = np.stack(batch["input_ids"]).astype(np.int64)
+    begins = ids == HEADER.bos_id
+    origin = np.maximum.accumulate(np.where(begins, np.arange(SEQUENCE), 0), axis=1)
+    targets = np.full_like(ids, MASKED)
+    targets[:, :-1] = np.where(begins[:, 1:], MASKED, ids[:, 1:])
+    return torch.from_numpy(ids), torch.from_numpy(np.arange(SEQUENCE) - origin), torch.from_numpy(targets)
+
+
+def same_tensors(path: Path, loader: Loader) -> bool:
+    """Whether both make the same of the first windows."""
+    ids, positions, targets = collate(next(open_rows(path).iter(batch_size=BATCH_SEQUENCES)))
+    ours = [loader.sequence(Location(0, 0, window)) for window in range(BATCH_SEQUENCES)]
+    our_ids, our_positions, our_targets = (torch.cat(parts) for parts in zip(*ours, strict=True))
+    same_targets = torch.equal(targets[:, :-1], our_targets[:, :-1])
+    return torch.equal(ids, our_ids) and torch.equal(positions, our_positions) and same_targets
 
 
 def median_s(calls: list[Callable[[], object]]) -> float:
