@@ -7,6 +7,7 @@ from domainlm.flows.show import newest
 from domainlm.tasks.store import Sealed, Store
 from domainlm.trainer.ledger import Ledger
 from domainlm.trainer.mixture import load_mixture
+from domainlm.trainer.skips import untrained_steps
 
 Row = dict[str, object]
 
@@ -19,7 +20,8 @@ def open_ledger(store: Store, recipe: str) -> Ledger:
 def ledger_of(stages: Mapping[str, Sealed]) -> Ledger:
     """The ledger of a build, from its stages."""
     mixture = load_mixture(stages["mix"].path / "mixture.json")
-    return Ledger(mixture, {corpus.name: stages[f"tokenize.{corpus.name}"].path for corpus in mixture.corpora})
+    directories = {corpus.name: stages[f"tokenize.{corpus.name}"].path for corpus in mixture.corpora}
+    return Ledger(mixture, directories, untrained_steps(stages["train"].path))
 
 
 def trace_rows(ledger: Ledger, *, step: int | None, document: str | None) -> Sequence[Row]:

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from domainlm.tasks import progress
 from domainlm.tasks.runtime import Runtime
+from domainlm.trainer.files import last_lines
 from domainlm.trainer.supervisor import supervise
 
-TAIL_BYTES = 16_384
 SHOWN_LINES = 20
 ERROR = "error: "  # how a line begins by which a program of ours refuses its job
 
@@ -74,18 +74,6 @@ def failure(what: str, code: int, log: Path) -> ProcessFailed:
     how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
     shown = "\n".join(f"  {line}" for line in last_lines(log)[-SHOWN_LINES:])
     return ProcessFailed(f"{what} {how}. The end of {log}:\n{shown}")
-
-
-def last_lines(path: Path, start: int = 0) -> list[str]:
-    """The whole lines at the end of a file, after byte `start`; it may be long, still growing, or not there yet."""
-    if not path.exists():
-        return []
-    with path.open("rb") as file:
-        tail_start = max(start, file.seek(0, os.SEEK_END) - TAIL_BYTES)
-        file.seek(tail_start)
-        tail = file.read().decode(errors="replace")
-    lines = tail.split("\n")[:-1]  # what follows the last newline is still being written
-    return lines if tail_start == start else lines[1:]
 
 
 def last_object(path: Path, key: str) -> Mapping[str, object] | None:

@@ -47,7 +47,15 @@ class Runtime(BaseModel):
         300, gt=0, title="Checkpoint interval", description="Seconds of training between two checkpoints."
     )
     keep_checkpoints: PositiveInt = Field(2, title="Checkpoints kept", description="The newest ones; older ones go.")
-    max_restarts: int = Field(3, ge=0, title="Restarts", description="Times that torchrun restarts failed ranks.")
+    keep_every_steps: PositiveInt | None = Field(
+        None, title="Kept for good", description="Steps between checkpoints that are never deleted; null for none."
+    )
+    hang_after_s: float = Field(
+        300, gt=0, title="Hang", description="Seconds without a sign of life after which training is started again."
+    )
+    max_restarts: int = Field(
+        3, ge=0, title="Restarts", description="Restarts of training after crashes without a new checkpoint in between."
+    )
     evaluate_batch: PositiveInt = Field(8, title="Evaluation batch", description="Requests that are scored at once.")
 
     @model_validator(mode="after")

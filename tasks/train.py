@@ -5,7 +5,8 @@ In:  mixture           mixture.json
      corpus.<source>   token shards, one directory for each corpus of the mixture
      init_from         a Hugging Face directory to continue from (only where the config has no `model`)
 Out: model/            a Hugging Face directory: config.json, model.safetensors, generation_config.json, tokenizer
-Records (evidence, not content): train.json, train.log, metrics.jsonl, events.jsonl, checkpoints/, done.json
+Records (evidence, not content): train.json, train.log, metrics.jsonl, events.jsonl, checkpoints/, done.json, and where
+there was trouble skipped.json, quarantine.jsonl (documents that a loss spike was traced to), microbatch.json
 
 A run that was stopped or killed goes on from its last checkpoint when the stage is built again.
 """
@@ -16,17 +17,32 @@ from pathlib import Path
 from domainlm.tasks import progress
 from domainlm.tasks.manifest import Books
 from domainlm.tasks.mix import CORPUS
-from domainlm.tasks.processes import Preempted, failure, last_object, run_program
+from domainlm.tasks.processes import Preempted, ProcessFailed, failure, last_object, run_program
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.tokenize import tokenizer_directory
 from domainlm.trainer.config import TrainConfig
 from domainlm.trainer.job import EXIT_PREEMPTED, Place, TrainJob, outcome, save_job
+from domainlm.trainer.launch import Launch, unattended_command
 from domainlm.trainer.ledger import Accounting, Ledger
 from domainlm.trainer.mixture import Mixture, load_mixture
-from domainlm.trainer.supervisor import torchrun_command
+from domainlm.trainer.skips import untrained_steps
 
-RECORDS = ("train.json", "train.log", "metrics.jsonl", "events.jsonl", "checkpoints", "done.json")
+RECORDS = (
+    "train.json",
+    "train.log",
+    "metrics.jsonl",
+    "events.jsonl",
+    "checkpoints",
+    "done.json",
+    "stopped.json",
+    "signs",
+    "verified.json",
+    "microbatch.json",
+    "skipped.json",
+    "quarantine.jsonl",
+    "crash-report.json",
+)
 
 
 @stage(version=1, disk_factor=0.5, resumes=True)
@@ -36,13 +52,14 @@ def train(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -> B
     mixture = load_mixture(job.mixture)
     if outcome(out) != "done":  # killed between the end of training and sealing
         run(job, mixture, runtime)
-    accounting = Ledger(mixture, job.corpora).accounting()
+    accounting = Ledger(mixture, job.corpora, untrained_steps(out)).accounting()
     done = json.loads((out / "done.json").read_text())
-    check_tokens(accounting, done["tokens"])
+    check_tokens(accounting, done["tokens"], done["skipped_tokens"])
     trained = {f"tokens.{corpus.corpus}": corpus.trained_tokens for corpus in accounting.corpora}
     last = last_object(out / "metrics.jsonl", "loss") or {}
     loss = {} if last.get("loss") is None else {"last_loss": float(str(last["loss"]))}
-    figures = {name: done[name] for name in ("tokens", "steps", "seconds", "parameters", "skipped_steps")}
+    names = ("tokens", "skipped_tokens", "steps", "seconds", "parameters", "skipped_steps")
+    figures = {name: done[name] for name in names}
     return Books(counts={**figures, **loss, **trained}, records=RECORDS)
 
 
@@ -61,16 +78,17 @@ def make_job(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -
             microbatch_sequences=runtime.microbatch_sequences,
             checkpoint_every_s=runtime.checkpoint_every_s,
             keep_checkpoints=runtime.keep_checkpoints,
+            keep_every_steps=runtime.keep_every_steps,
+            hang_after_s=runtime.hang_after_s,
         ),
     )
 
 
 def run(job: TrainJob, mixture: Mixture, runtime: Runtime) -> None:
-    """One supervised torchrun. What it left decides how it ended, for torchrun's exit code does not tell."""
+    """One unattended run, with all the restarts that it takes."""
     save_job(job, job.output / "train.json")
-    command = torchrun_command(
-        job.output / "train.json", processes=runtime.processes, max_restarts=runtime.max_restarts
-    )
+    launch = Launch(processes=runtime.processes, max_restarts=runtime.max_restarts)
+    command = unattended_command(job.output / "train.json", launch)
     log = job.output / "train.log"
     code = run_program(
         "training", command, log=log, runtime=runtime, on_poll=lambda: report_progress(job.output, mixture)
@@ -81,6 +99,8 @@ def run(job: TrainJob, mixture: Mixture, runtime: Runtime) -> None:
             f"training was asked to stop and left a checkpoint in {job.output / 'checkpoints'}. Run the same build "
             "again, and it goes on from there."
         )
+    if ended == "stopped":
+        raise ProcessFailed(f"training stopped: {json.loads((job.output / 'stopped.json').read_text())['reason']}")
     if ended == "failed":
         raise failure("training", code, log)
     report_progress(job.output, mixture)
@@ -96,14 +116,19 @@ def report_progress(output: Path, mixture: Mixture) -> None:
     progress.report(float(str(line["tokens"])), mixture.num_steps * mixture.batch_tokens, "tokens", note)
 
 
-def check_tokens(accounting: Accounting, trained: int) -> None:
-    """The token budget is the tokens of the corpora and the rest that fills no step, and the run trained on them."""
-    accounted = sum(corpus.trained_tokens for corpus in accounting.corpora)
-    if accounted != trained or accounted + accounting.remainder_tokens != accounting.token_budget:
+def check_tokens(accounting: Accounting, trained: int, skipped: int) -> None:
+    """The token budget is what was trained on, what was skipped, and the rest that fills no step; run and ledger agree.
+
+    Raises:
+        ValueError: they do not.
+    """
+    said = sum(corpus.trained_tokens for corpus in accounting.corpora)
+    left = sum(corpus.skipped_tokens for corpus in accounting.corpora)
+    if (said, left) != (trained, skipped) or said + left + accounting.remainder_tokens != accounting.token_budget:
         raise ValueError(
-            f"the run trained on {trained:,} tokens; the ledger accounts for {accounted:,}, and for "
-            f"{accounting.remainder_tokens:,} that are left of a budget of {accounting.token_budget:,}. Nothing was "
-            "sealed; please report this."
+            f"the run trained on {trained:,} tokens and skipped {skipped:,}; the ledger accounts for {said:,} and "
+            f"{left:,}, and for {accounting.remainder_tokens:,} that are left of a budget of "
+            f"{accounting.token_budget:,}. Nothing was sealed; please report this."
         )
 
 

@@ -3,7 +3,9 @@
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from .loader import Loader
 from .mixture import Mixture, load_mixture
 from .model import (
     LanguageModel,
+    TensorSource,
     build_on_meta,
     fresh_weights,
     given_config,
@@ -40,6 +43,8 @@ class Parts:
     hf_config: PreTrainedConfig
     model: LanguageModel
     optimizer: ShardedAdamW
+    initial: Callable[[], TensorSource]
+    """The weights before the first step."""
     identity: dict[str, Any]
     """What decides the weights; a checkpoint of another identity is refused."""
 
@@ -55,28 +60,35 @@ def assemble(job: TrainJob, ranks: Ranks) -> Parts:
     preflight.check_batch(mixture, num_ranks=ranks.num_ranks)
     preflight.check_tokenizer(mixture, job.tokenizer)
     streams = open_streams(mixture, job.corpora)
-    hf_config = without_dropout(_model_config(job, preflight.check_tokens(mixture, streams)))
+    hf_config = without_dropout(model_config(job, preflight.check_tokens(mixture, streams)))
     preflight.check_model(mixture, hf_config, job.init_from)
-    preflight.verify_shards(mixture, job.corpora, rank=ranks.rank, num_ranks=ranks.num_ranks)
+    preflight.verify_shards(mixture, job.corpora, ranks, record=job.output / "verified.json")
     loader = Loader(Sampler(mixture), streams, rank=ranks.rank, num_ranks=ranks.num_ranks)
-    model = _sharded_model(job, ranks, hf_config)
+    initial = partial(initial_weights, job, hf_config)
+    model = sharded_model(job, ranks, hf_config, initial())
     optimizer = ShardedAdamW(model, job.config.optimizer)
-    return Parts(mixture, loader, hf_config, model, optimizer, _identity(job, mixture))
+    return Parts(mixture, loader, hf_config, model, optimizer, initial, _identity(job, mixture))
 
 
-def _model_config(job: TrainJob, header: ShardHeader) -> PreTrainedConfig:
+def model_config(job: TrainJob, header: ShardHeader) -> PreTrainedConfig:
+    """The architecture of the job."""
     if job.config.model is None:
         assert job.init_from is not None  # TrainJob lets no other case exist
         return given_config(job.init_from)
     return llama_config(job.config.model, vocab_size=header.vocab_size, bos_id=header.bos_id, eos_id=header.eos_id)
 
 
-def _sharded_model(job: TrainJob, ranks: Ranks, hf_config: PreTrainedConfig) -> LanguageModel:
+def initial_weights(job: TrainJob, hf_config: PreTrainedConfig) -> TensorSource:
+    """Where the weights before the first step come from."""
+    return fresh_weights(hf_config, job.config.seed) if job.init_from is None else given_weights(job.init_from)
+
+
+def sharded_model(job: TrainJob, ranks: Ranks, hf_config: PreTrainedConfig, source: TensorSource) -> LanguageModel:
+    """The model with its memory on this rank's device."""
     model = build_on_meta(hf_config, z_loss=job.config.z_loss)
     if job.place.activation_checkpointing:
         recompute_activations(model)
     shard(model, ranks.mesh, bf16=job.config.precision == "bf16")
-    source = fresh_weights(hf_config, job.config.seed) if job.init_from is None else given_weights(job.init_from)
     materialise(model, ranks.device, source)
     model.train()
     return model
@@ -85,8 +97,10 @@ def _sharded_model(job: TrainJob, ranks: Ranks, hf_config: PreTrainedConfig) -> 
 def _identity(job: TrainJob, mixture: Mixture) -> dict[str, Any]:
     values = dataclasses.asdict(mixture)
     corpora = json.dumps(values.pop("corpora"), sort_keys=True)
+    config = dataclasses.asdict(job.config)
+    del config["guard"]  # its decisions are in the run itself; after a stop they may be others
     return {
-        "config": dataclasses.asdict(job.config),
+        "config": config,
         "mixture": {**values, "corpora_sha256": hashlib.sha256(corpora.encode()).hexdigest()},
         "init_from": None if job.init_from is None else _directory_digest(job.init_from),
     }

@@ -11,27 +11,24 @@
 Tensors are safetensors, all else is JSON: nothing read here can run code. (torch.distributed.checkpoint keeps its
 metadata and tensors in pickles and checks neither.) A rank stages a copy in memory, a thread writes it, and training
 goes on; the ranks tell each other in their one sum a step that they have written, and the first one then completes
-the checkpoint. All ranks see one file system.
+the checkpoint, or drops it if the disk did not take a part. All ranks see one file system.
 """
 
 import json
-import os
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Shard
 
-from .optimizer import ShardedAdamW, local
+from .files import write_atomically, write_json
+from .optimizer import ShardedAdamW
 from .ranks import Ranks
 from .shards import file_sha256
+from .tensors import load, save, staged
 
 Json = dict[str, Any]
 
@@ -46,63 +43,118 @@ class State:
     """Updates done: steps without those that were skipped."""
     identity: Json
     """What the run is; another identity is refused."""
+    skipped: dict[str, str]
+    """Steps before `step` that touched no parameter, and why."""
+    window: list[float]
+    """Losses that the guard compares the next one with."""
+    high_steps: list[int]
+    """Steps just before this one whose losses were high."""
 
 
 class Checkpointer:
-    """Writes and reads the checkpoints of one run."""
+    """Writes and reads the checkpoints of one run. A disk without room fails a checkpoint, never the run."""
 
-    def __init__(self, directory: Path, ranks: Ranks, *, keep: int) -> None:
+    def __init__(self, directory: Path, ranks: Ranks, *, keep: int, keep_every: int | None = None) -> None:
         self.directory = directory
         self.ranks = ranks
         self.keep = keep
+        self.keep_every = keep_every
         self._step: int | None = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
     @property
     def in_progress(self) -> bool:
-        """Whether a checkpoint has begun and is not complete."""
+        """Whether a checkpoint has begun and is neither complete nor given up."""
         return self._step is not None
 
     @property
-    def written(self) -> bool:
-        """Whether this rank's part of it is on disk. Raises what the writing thread raised."""
-        if self._error is not None:
-            raise self._error
+    def is_over(self) -> bool:
+        """Whether this rank's writing has come to an end, good or bad."""
         return self._thread is not None and not self._thread.is_alive()
 
-    def begin(self, state: State, optimizer: ShardedAdamW) -> None:
-        """Copy this rank's part and start writing it; the first rank must later `complete` it."""
-        path = self.directory / _name(state.step)
-        if self.ranks.is_first:
-            shutil.rmtree(path, ignore_errors=True)  # an incomplete or damaged one of the same step
-            path.mkdir(parents=True)
-            _write_json(path / "state.json", vars(state))
-        self.ranks.barrier()
-        tensors, metadata = _staged(optimizer)
-        self._step = state.step
-        self._thread = threading.Thread(target=self._write, args=(path, tensors, metadata), name="checkpoint")
-        self._thread.start()
+    @property
+    def has_failed(self) -> bool:
+        """Whether the disk did not take this rank's part. Raises what else the writing thread raised."""
+        if self._error is not None and not isinstance(self._error, OSError):
+            raise self._error
+        return self._error is not None
 
-    def wait(self) -> None:
-        """Wait until every rank has written its part."""
-        if self._thread is not None:
-            self._thread.join()
-        _ = self.written
-        self.ranks.barrier()
-
-    def complete(self) -> Path:
-        """Make the checkpoint that all ranks have written the latest one, and drop the oldest."""
+    @property
+    def step(self) -> int:
+        """The step of the checkpoint that has begun."""
         if self._step is None:
             raise RuntimeError("no checkpoint has begun; call begin first.")
-        path, self._step, self._thread = self.directory / _name(self._step), None, None
+        return self._step
+
+    @property
+    def newest_step(self) -> int | None:
+        """The step of the newest complete checkpoint."""
+        return next((_step(path) for path in self._complete_ones()), None)
+
+    @property
+    def failure(self) -> str:
+        """Why it failed, as far as this rank knows."""
+        return str(self._error or "another rank has no room for its part")
+
+    def begin(self, state: State, optimizer: ShardedAdamW, problem: OSError | None = None) -> None:
+        """Copy this rank's part and start writing it; all ranks must later `complete` it, or `abandon` it.
+
+        A `problem` that this rank has already makes it fail, in the same way as one while writing.
+        """
+        tensors, metadata = staged(optimizer)
+        self._step, self._error = state.step, problem
+        path = self.directory / _name(state.step)
+        self._thread = threading.Thread(target=self._write, args=(path, state, tensors, metadata), name="checkpoint")
+        self._thread.start()
+
+    def wait(self) -> bool:
+        """Wait until every rank has written its part; False if one could not."""
+        if self._thread is not None:
+            self._thread.join()
+        return not any(self.ranks.gather(self.has_failed))
+
+    def complete(self) -> Path:
+        """Make the checkpoint that all ranks have written the latest one, and drop what need not be kept.
+
+        Raises:
+            OSError: the disk had no room for the manifest, on the first rank only; `abandon` it.
+        """
+        path = self.directory / _name(self.step)
         if self.ranks.is_first:
             _write_manifest(path, self.ranks.num_ranks)
-            _write_atomically(self.directory / "LATEST", path.name)
-            kept = self._complete_ones()[: self.keep]
-            for old in set(self.directory.glob("step-*")) - set(kept):  # older ones, and those a crash left incomplete
+            write_atomically(self.directory / "LATEST", path.name + "\n")
+            for old in set(self.directory.glob("step-*")) - self._kept():
                 shutil.rmtree(old)
+        self._step = self._thread = None
         return path
+
+    def abandon(self) -> None:
+        """Give up what has begun, and leave nothing of it. All ranks have ended their writing."""
+        path, self._step, self._thread, self._error = self.directory / _name(self.step), None, None, None
+        if self.ranks.is_first and path.exists():
+            shutil.rmtree(path)
+
+    def make_room(self, optimizer: ShardedAdamW) -> list[str]:
+        """Drop old checkpoints, but never the newest, if the next one would not fit otherwise; returns their names."""
+        if not self.ranks.is_first:
+            return []
+        needed = 3 * 4 * sum(parameter.numel() for parameter in optimizer.parameters.values())  # fp32, two moments
+        dropped: list[str] = []
+        for path in reversed(self._complete_ones()[1:]):
+            if shutil.disk_usage(self.directory).free >= needed:
+                break
+            shutil.rmtree(path)
+            dropped.append(path.name)
+        return dropped
+
+    def clear(self, left_out: Collection[int]) -> None:
+        """Delete what a crash left incomplete, and those that have trained on steps which are left out now."""
+        if self.ranks.is_first:
+            for path in self.directory.glob("step-*"):
+                if not (path / "manifest.json").is_file() or not _leaves_out(path, left_out):
+                    shutil.rmtree(path)
+        self.ranks.barrier()
 
     def load_latest(
         self, optimizer: ShardedAdamW, identity: Json, *, on_damaged: Callable[[Path, str], None]
@@ -121,21 +173,34 @@ class Checkpointer:
                 if self.ranks.is_first:
                     path.rename(path.with_name(f"damaged-{path.name}"))  # so that it takes no place among those kept
                 continue
-            state = State(**json.loads((path / "state.json").read_text(encoding="utf-8")))
+            state = _read_state(path)
             _check_identity(path, state.identity, identity)
-            _load(path, optimizer)
+            load(path, optimizer)
             optimizer.num_updates = state.num_updates
             return state
         return None
 
-    def _write(self, path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    def _write(self, path: Path, state: State, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+        if self._error is not None:
+            return
         try:
+            path.mkdir(parents=True, exist_ok=True)
+            if self.ranks.is_first:
+                write_json(path / "state.json", vars(state))
             file = path / f"rank-{self.ranks.rank:05d}.safetensors"
-            save_file(tensors, file, metadata=metadata)
-            _fsync(file)
-            _write_json(file.with_suffix(".json"), {"bytes": file.stat().st_size, "sha256": file_sha256(file)})
-        except BaseException as error:  # noqa: BLE001 - raised again by `written` in the training thread
+            save(tensors, file, metadata)
+            write_json(file.with_suffix(".json"), {"bytes": file.stat().st_size, "sha256": file_sha256(file)})
+        except BaseException as error:  # noqa: BLE001 - judged by `has_failed` in the training thread
             self._error = error
+
+    def _kept(self) -> set[Path]:
+        """The newest, and the first at or after each multiple of `keep_every` steps."""
+        complete = self._complete_ones()
+        kept = set(complete[: self.keep])
+        if self.keep_every is not None:
+            firsts = {_step(path) // self.keep_every: path for path in complete if _step(path) >= self.keep_every}
+            kept |= set(firsts.values())  # newest first, so that the oldest of each span is what stays
+        return kept
 
     def _complete_ones(self) -> list[Path]:
         """Newest first. LATEST is for people and scripts; a manifest is what makes a checkpoint complete."""
@@ -151,61 +216,25 @@ class Checkpointer:
         return missing + wrong
 
 
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
+
+
+def _read_state(path: Path) -> State:
+    return State(**json.loads((path / "state.json").read_text(encoding="utf-8")))
+
+
+def _leaves_out(path: Path, steps: Collection[int]) -> bool:
+    """Whether a checkpoint has trained on none of `steps`. One that cannot be read is for `load_latest` to judge."""
+    try:
+        state = _read_state(path)
+    except (OSError, ValueError, TypeError):
+        return True
+    return all(step >= state.step or str(step) in state.skipped for step in steps)
+
+
 def _name(step: int) -> str:
     return f"step-{step:08d}"
-
-
-def _staged(optimizer: ShardedAdamW) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """This rank's rows of all tensors, copied to memory, and which rows of which shape they are."""
-    tensors, metadata = {}, {}
-    for name, parameter, tensor in _tensors(optimizer):
-        first, _ = rows(parameter)
-        tensors[name] = tensor.detach().to("cpu", copy=True).contiguous()
-        metadata[name] = json.dumps({"first_row": first, "shape": list(parameter.shape)})
-    return tensors, metadata
-
-
-def _tensors(optimizer: ShardedAdamW) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Name in the file, parameter it belongs to, this rank's part."""
-    moments = optimizer.moments()
-    for name, parameter in optimizer.parameters.items():
-        yield f"parameter/{name}", parameter, local(parameter.detach())
-        for key in ("exp_avg", "exp_avg_sq"):
-            yield f"{key}/{name}", parameter, moments[f"{key}/{name}"]
-
-
-def rows(parameter: Tensor) -> tuple[int, int]:
-    """First row and row after the last of this rank's part: FSDP shards the first dimension in equal chunks."""
-    num = parameter.shape[0]
-    if not isinstance(parameter, DTensor):
-        return 0, num
-    if list(parameter.placements) != [Shard(0)]:
-        raise ValueError(f"a parameter is placed as {parameter.placements}, but checkpoints know [Shard(0)] only.")
-    mesh = parameter.device_mesh
-    chunk = -(-num // mesh.size())
-    first = min(num, mesh.get_local_rank() * chunk)
-    return first, min(num, first + chunk)
-
-
-def _load(path: Path, optimizer: ShardedAdamW) -> None:
-    """Fill this rank's rows from whichever ranks' files hold them."""
-    files = [safe_open(file, framework="pt") for file in sorted(path.glob("rank-*.safetensors"))]
-    first_rows = [_first_rows(file) for file in files]
-    with torch.no_grad():
-        for name, parameter, tensor in _tensors(optimizer):
-            begin, end = rows(parameter)
-            for file, firsts in zip(files, first_rows, strict=True):
-                stored = file.get_slice(name)  # type: ignore[no-untyped-call]
-                first, last = firsts[name], firsts[name] + stored.get_shape()[0]
-                low, high = max(begin, first), min(end, last)
-                if low < high:
-                    tensor[low - begin : high - begin].copy_(stored[low - first : high - first])
-
-
-def _first_rows(file: safe_open) -> dict[str, int]:
-    """By tensor, which row of the whole is the file's first."""
-    metadata: dict[str, str] = file.metadata()  # type: ignore[no-untyped-call]
-    return {name: json.loads(text)["first_row"] for name, text in metadata.items()}
 
 
 def _check_identity(path: Path, found: Json, wanted: Json) -> None:
@@ -233,28 +262,4 @@ def _write_manifest(path: Path, num_ranks: int) -> None:
         files[f"rank-{rank:05d}.safetensors"] = json.loads(record.read_text(encoding="utf-8"))["sha256"]
         files[record.name] = file_sha256(record)
     files["state.json"] = file_sha256(path / "state.json")
-    _write_json(path / "manifest.json.partial", {"files": files})
-    (path / "manifest.json.partial").replace(path / "manifest.json")
-    _fsync(path)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text + "\n", encoding="utf-8")
-    _fsync(partial)
-    partial.replace(path)
-    _fsync(path.parent)
-
-
-def _write_json(path: Path, value: Json) -> None:
-    path.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", encoding="utf-8")
-    _fsync(path)
-
-
-def _fsync(path: Path) -> None:
-    """Force a file's bytes, or a directory's entries, to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    write_json(path / "manifest.json", {"files": files})

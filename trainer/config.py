@@ -170,6 +170,27 @@ class ScheduleConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """What counts as gone wrong, and how often it is put right"""
+
+    __pydantic_config__: ClassVar[dict[str, Any]] = {**_STRICT, "title": "Guard"}
+
+    window_steps: int = field(default=128, metadata={"ge": 8})
+    """Steps whose losses a new one is compared with; judging begins when a quarter of them are there."""
+    deviations: float = field(default=6.0, metadata={"gt": 0})
+    """A loss is high above the window's median by so many robust standard deviations (1.4826 MAD, at least 1 %)."""
+    patience_steps: int = field(default=3, metadata={"ge": 1})
+    """High losses in a row that are a spike; one alone is mostly a hard batch."""
+    max_rollbacks: int = field(default=3, metadata={"ge": 0})
+    """Rollbacks within one window of steps, after which the run stops."""
+    max_nonfinite_steps: int = field(default=5, metadata={"ge": 1, "title": "Non-finite steps"})
+    """Steps in a row without a finite loss and gradient, after which the run stops."""
+
+    def __post_init__(self) -> None:
+        check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """Training"""
 
@@ -191,6 +212,8 @@ class TrainConfig:
     """Seed of the initial weights; the order of the data has its own in the mixture."""
     z_loss: float = field(default=0.0, metadata={"ge": 0, "le": 1, "title": "z-loss"})
     """Weight of the squared log of the softmax denominator, against drifting logits; 1e-4 is usual."""
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    """What counts as gone wrong in training, and what is done then."""
 
     def __post_init__(self) -> None:
         check_bounds(self)

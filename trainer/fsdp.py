@@ -33,3 +33,10 @@ def recompute_activations(model: LanguageModel) -> None:
 def accumulate(model: LanguageModel, *, is_last: bool) -> None:
     """Say before a backward whether it is the step's last: gradients go over the network once a step."""
     cast(FSDPModule, model).set_requires_gradient_sync(is_last)
+
+
+def reshard(model: LanguageModel) -> None:
+    """Let go of the whole parameters that a forward without a backward has left in memory."""
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()

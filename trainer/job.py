@@ -4,8 +4,8 @@
      "tokenizer": "/path/dir", "init_from": null, "output": "/path/out",
      "place": {"device": "auto", "microbatch_sequences": 4, "checkpoint_every_s": 300, "keep_checkpoints": 2}}
 
-Output directory: `metrics.jsonl`, `events.jsonl`, `checkpoints/`, `model/` and, written last, `done.json`;
-`preempted.json` instead when it was asked to stop and left a checkpoint.
+Output directory: `metrics.jsonl`, `events.jsonl`, `checkpoints/`, `model/` and, written last, `done.json`; instead
+`preempted.json` when it was asked to stop and left a checkpoint, `stopped.json` when going on would be of no use.
 """
 
 import dataclasses
@@ -18,7 +18,11 @@ from . import strict
 from .config import TrainConfig
 
 EXIT_DONE = 0
+EXIT_FAILED = 1
+EXIT_REFUSED = 2  # the job cannot work; stderr says why
+EXIT_STOPPED = 3  # `stopped.json` says why: another start would come to the same end
 EXIT_PREEMPTED = 75  # EX_TEMPFAIL: run the same command again to go on
+EXIT_OUT_OF_MEMORY = 77  # of a rank: start again with half the microbatch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +37,12 @@ class Place:
     """Seconds of training between checkpoints."""
     keep_checkpoints: int = field(default=2, metadata={"ge": 1})
     """Newest checkpoints that are kept; two survive a damaged one."""
+    keep_every_steps: int | None = field(default=None, metadata={"ge": 1})
+    """Steps between checkpoints that are kept for good: the first at or after each multiple."""
+    hang_after_s: float = field(default=300.0, metadata={"gt": 0})
+    """Seconds without a sign of life from any rank after which all are killed and started again."""
+    probe_memory: Literal["auto", "always", "never"] = "auto"
+    """Try the microbatch in a process of its own before the run; auto does so on CUDA."""
     activation_checkpointing: bool = False
     """Compute activations again in the backward pass: less memory, a third more time."""
 
@@ -71,8 +81,10 @@ def save_job(job: TrainJob, path: Path) -> None:
     path.write_text(json.dumps(dataclasses.asdict(job), indent=1, sort_keys=True, default=str) + "\n", encoding="utf-8")
 
 
-def outcome(output: Path) -> Literal["done", "preempted", "failed"]:
+Outcome = Literal["done", "preempted", "stopped", "failed"]
+
+
+def outcome(output: Path) -> Outcome:
     """How the run in `output` ended. torchrun's exit code does not tell: it is 1 after a clean stop, too."""
-    if (output / "done.json").is_file():
-        return "done"
-    return "preempted" if (output / "preempted.json").is_file() else "failed"
+    endings: tuple[Outcome, ...] = ("done", "preempted", "stopped")
+    return next((ending for ending in endings if (output / f"{ending}.json").is_file()), "failed")

@@ -1,6 +1,7 @@
 """The ledger: which documents a step trained on, which steps trained on a document, and where the token budget went.
 
-All of it is computed from the mixture and the token shards, in both directions; there is no log to lose.
+All of it is computed from the mixture, the token shards and the few steps that the run did not train on (a spike that
+was left out, a gradient that was not finite), in both directions; there is no log to lose.
 A document's tokens in a step are counted as inputs: each step has exactly `batch_tokens` of them.
 """
 
@@ -25,6 +26,8 @@ class StepDocument:
     license: str
     corpus: str
     tokens: int
+    trained: bool = True
+    """Whether the step touched the weights."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,8 @@ class DocumentStep:
     sequence: int
     corpus: str
     tokens: int
+    trained: bool = True
+    """Whether the step touched the weights."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,9 @@ class CorpusAccount:
     share_ppm: int
     sequences: int
     trained_tokens: int
-    """Tokens of the budget: sequences times their length, each repetition counted."""
+    """Tokens of the budget that were trained on, each repetition counted."""
+    skipped_tokens: int
+    """Tokens of the budget whose steps touched no weight."""
     masked_targets: int
     """Targets without a loss: the first token of a document, which nothing precedes."""
     epochs: float
@@ -58,7 +65,7 @@ class CorpusAccount:
 
 @dataclass(frozen=True)
 class Accounting:
-    """The whole token budget: `token_budget` = sum of `trained_tokens` over the corpora + `remainder_tokens`."""
+    """The token budget: sum of `trained_tokens` and `skipped_tokens` over the corpora + `remainder_tokens`."""
 
     token_budget: int
     steps: int
@@ -68,10 +75,16 @@ class Accounting:
 
 
 class Ledger:
-    """The ledger of one mixture over its open shards. `directories` says where each corpus lies."""
+    """The ledger of one mixture over its open shards.
 
-    def __init__(self, mixture: Mixture, directories: Mapping[str, Path]) -> None:
+    `directories` says where each corpus lies, `skipped` which steps touched no weight (`skips.untrained_steps`).
+    """
+
+    def __init__(
+        self, mixture: Mixture, directories: Mapping[str, Path], skipped: frozenset[int] = frozenset()
+    ) -> None:
         self.mixture = mixture
+        self.skipped = skipped
         self.sampler = Sampler(mixture)
         self.streams = open_streams(mixture, directories)
 
@@ -91,7 +104,7 @@ class Ledger:
                 key = (stream.corpus.name, piece.doc_id, piece.source, piece.license)
                 tokens[key] = tokens.get(key, 0) + piece.tokens
         return [
-            StepDocument(doc_id, source, license_, corpus, count)
+            StepDocument(doc_id, source, license_, corpus, count, step not in self.skipped)
             for (corpus, doc_id, source, license_), count in sorted(tokens.items())
         ]
 
@@ -110,7 +123,7 @@ class Ledger:
                     tokens = min(end, (window + 1) * length) - max(piece.start, window * length)
                     for sequence in self.sampler.sequences_of_window(number, window):
                         step = sequence // self.mixture.batch_sequences
-                        found.append(DocumentStep(step, sequence, stream.corpus.name, tokens))
+                        found.append(DocumentStep(step, sequence, stream.corpus.name, tokens, step not in self.skipped))
         if not known:
             names = ", ".join(corpus.name for corpus in self.mixture.corpora)
             raise ValueError(f"no document `{doc_id}` in the corpora of this mixture ({names}); was it dropped before?")
@@ -126,26 +139,40 @@ class Ledger:
     def _account(self, number: int, sequences: int) -> CorpusAccount:
         corpus, length = self.mixture.corpora[number], self.mixture.sequence_tokens
         windows = self.sampler.num_windows[number]
-        seen = min(windows, sequences) * length
+        places = self._skipped_places(number)
+        skipped = len(places) * length
+        seen = (min(windows, sequences) - self._lost_windows(number, places)) * length
         return CorpusAccount(
             corpus=corpus.name,
             share_ppm=corpus.share_ppm,
             sequences=sequences,
-            trained_tokens=sequences * length,
-            masked_targets=self._masked_targets(number, sequences),
-            epochs=sequences / windows,
+            trained_tokens=sequences * length - skipped,
+            skipped_tokens=skipped,
+            masked_targets=self._masked_targets(number, sequences, places),
+            epochs=(sequences - len(places)) / windows,
             stream_tokens=corpus.tokens,
             seen_tokens=seen,
             unseen_tokens=windows * length - seen,
             tail_tokens=corpus.tokens - windows * length,
         )
 
-    def _masked_targets(self, number: int, sequences: int) -> int:
-        """Document starts among the targets of the first `sequences` windows, epoch by epoch."""
+    def _skipped_places(self, number: int) -> list[int]:
+        """The windows of a corpus in the skipped steps, one for each sequence."""
+        places = [place for step in sorted(self.skipped) for place in self.sampler.locate_step(step)]
+        return [place.window for place in places if place.corpus == number]
+
+    def _lost_windows(self, number: int, places: list[int]) -> int:
+        """How many windows are in skipped steps only."""
+        size = self.mixture.batch_sequences
+        found = ({n // size for n in self.sampler.sequences_of_window(number, window)} for window in set(places))
+        return sum(steps <= self.skipped for steps in found)
+
+    def _masked_targets(self, number: int, sequences: int, skipped: list[int]) -> int:
+        """Document starts among the targets of the first `sequences` windows, epoch by epoch, but the skipped."""
         per_window = self._starts_per_window(number)
         epochs, part = divmod(sequences, len(per_window))
         last = self.sampler.permutation(number, epochs).forward(np.arange(part, dtype=np.int64))
-        return epochs * int(per_window.sum()) + int(per_window[last].sum())
+        return epochs * int(per_window.sum()) + int(per_window[last].sum()) - int(per_window[skipped].sum())
 
     def _starts_per_window(self, number: int) -> Integers:
         windows, length = self.sampler.num_windows[number], self.mixture.sequence_tokens

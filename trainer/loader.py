@@ -3,10 +3,11 @@
 Shape legend: S sequences of this rank in a step, T tokens in a sequence.
 """
 
+import contextlib
 import hashlib
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,16 +45,23 @@ class Loader:
         self.rank = rank
         self.num_ranks = num_ranks
 
-    def batches(self, first_step: int) -> Iterator[RankBatch]:
-        """Steps first_step.. to the end of the budget, each read while the step before it is trained."""
+    def batches(self, first_step: int, left_out: Collection[int] = ()) -> Generator[RankBatch, None, None]:
+        """Steps first_step.. to the end of the budget but those left out, each read while the one before is trained."""
+        steps = [step for step in range(first_step, self.sampler.mixture.num_steps) if step not in left_out]
         ready: queue.Queue[RankBatch | BaseException] = queue.Queue(maxsize=1)
-        thread = threading.Thread(target=self._fill, args=(ready, first_step), daemon=True, name="loader")
+        closed = threading.Event()
+        thread = threading.Thread(target=self._fill, args=(ready, steps, closed), daemon=True, name="loader")
         thread.start()
-        for _ in range(first_step, self.sampler.mixture.num_steps):
-            item = ready.get()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+        try:
+            for _ in steps:
+                item = ready.get()
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            closed.set()
+            with contextlib.suppress(queue.Empty):  # the thread may wait for room
+                ready.get_nowait()
 
     def batch(self, step: int) -> RankBatch:
         """This rank's part of a step."""
@@ -61,28 +69,34 @@ class Loader:
         length, per_rank = mixture.sequence_tokens, mixture.batch_sequences // self.num_ranks
         everywhere = self.sampler.locate_step(step)
         all_starts = [self._starts(place) for place in everywhere]
-        mine = range(self.rank * per_rank, (self.rank + 1) * per_rank)
-        tokens = np.stack([self._tokens(everywhere[i]) for i in mine])
-        targets, positions, digest = tokens[:, 1:].copy(), np.empty((per_rank, length), dtype=np.int64), 0
-        for row, i in enumerate(mine):
-            starts = all_starts[i]
-            targets[row, starts[starts > 0] - 1] = MASKED
-            positions[row] = _positions(starts, length)
-            digest += sequence_digest(step * mixture.batch_sequences + i, tokens[row], starts)
+        rows, digest = [], 0
+        for i in range(self.rank * per_rank, (self.rank + 1) * per_rank):
+            tokens = self._tokens(everywhere[i])
+            rows.append(_row(tokens, all_starts[i], length))
+            digest += sequence_digest(step * mixture.batch_sequences + i, tokens, all_starts[i])
         num_masked = sum(int((starts > 0).sum()) for starts in all_starts)
+        input_ids, position_ids, targets = (torch.from_numpy(np.stack(parts)) for parts in zip(*rows, strict=True))
         return RankBatch(
             step=step,
-            input_ids=torch.from_numpy(tokens[:, :-1].copy()),
-            position_ids=torch.from_numpy(positions),
-            targets=torch.from_numpy(targets),
+            input_ids=input_ids,
+            position_ids=position_ids,
+            targets=targets,
             num_targets=mixture.batch_tokens - num_masked,
             digest=digest % _WORD,
         )
 
-    def _fill(self, ready: "queue.Queue[RankBatch | BaseException]", first_step: int) -> None:
+    def sequence(self, place: Location) -> tuple[Tensor, Tensor, Tensor]:
+        """Input ids, position ids and targets [1, T] of one sequence."""
+        row = _row(self._tokens(place), self._starts(place), self.sampler.mixture.sequence_tokens)
+        input_ids, position_ids, targets = (torch.from_numpy(part[None]) for part in row)
+        return input_ids, position_ids, targets
+
+    def _fill(self, ready: "queue.Queue[RankBatch | BaseException]", steps: list[int], closed: threading.Event) -> None:
         try:
-            for step in range(first_step, self.sampler.mixture.num_steps):
+            for step in steps:
                 ready.put(self.batch(step))
+                if closed.is_set():
+                    return
         except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits for the batch
             ready.put(error)
 
@@ -112,6 +126,13 @@ def join_digest(parts: list[float]) -> str:
     """The hex digest of a step from the sums of its ranks' parts."""
     total = sum(int(part) << shift for part, shift in zip(parts, (0, 16, 32, 48), strict=True))
     return f"{total % _WORD:016x}"
+
+
+def _row(tokens: Integers, starts: Integers, length: int) -> tuple[Integers, Integers, Integers]:
+    """Input ids, position ids and targets of one sequence, each [T]."""
+    targets = tokens[1:].copy()
+    targets[starts[starts > 0] - 1] = MASKED
+    return tokens[:-1].copy(), _positions(starts, length), targets
 
 
 def _positions(starts: Integers, length: int) -> Integers:

@@ -1,31 +1,32 @@
 """The training loop: from assembled parts to an exported model, through any number of interruptions.
 
 One sum over the ranks a step carries all that they must agree on: gradient norm, loss, sequence digest, the wish to
-stop, and the checkpoint that is due or written.
+stop, the checkpoint that is due or written, and how fast each rank is.
 """
 
-import json
-import logging
 import math
 import signal
+import statistics
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 
 import torch
 
 from .assemble import Parts
-from .checkpoint import Checkpointer, State
-from .export import export
+from .ending import Ending, Stopped
 from .flops import flops_per_token, peak_flops
 from .fsdp import accumulate
-from .job import EXIT_DONE, EXIT_PREEMPTED, TrainJob
+from .guard import Spike
+from .heartbeat import Heart
+from .job import EXIT_DONE, TrainJob
 from .loader import RankBatch, digest_parts, join_digest
+from .microbatch import load_microbatch
+from .pace import Pace, Watch
 from .ranks import Ranks
 from .records import Records, StepMetrics
-
-log = logging.getLogger(__name__)
+from .recovery import Recovery
+from .saving import Saver, Wishes
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class Agreed:
     grad_norm: float
     digest: str
     stop: bool
-    checkpoint_due: bool
-    checkpoint_written: bool
+    saving: Wishes
+    paces_s: list[float]
 
     @property
     def is_finite(self) -> bool:
@@ -55,37 +56,73 @@ class Run:
         self.num_steps = parts.mixture.num_steps
         job.output.mkdir(parents=True, exist_ok=True)
         self.records = Records(job.output, is_first=ranks.is_first)
-        self.checkpoints = Checkpointer(job.output / "checkpoints", ranks, keep=job.place.keep_checkpoints)
+        self.saver = Saver(job, ranks, self.records, parts.optimizer)
+        self.recovery = Recovery(job, ranks, parts, self.records, self.saver)
+        self.ending = Ending(job, ranks, parts, self.records, self.saver)
+        self.heart = Heart(job.output, ranks.rank)
+        self.pace, self.watch = Pace(ranks.device), Watch()
+        self.microbatch = int(ranks.gather(load_microbatch(job).sequences)[0])  # all must forward equally often
         self.flops_per_token = flops_per_token(parts.model, parts.hf_config, parts.mixture.sequence_tokens)
         self.peak_flops = peak_flops(ranks.device)
         self.stop_asked = False
-        self.checkpoint_at_s = math.inf
 
     def train(self) -> int:
         """Train to the end of the budget, or until asked to stop by SIGTERM; returns the exit code."""
         before = signal.signal(signal.SIGTERM, self._ask_to_stop)
         try:
             return self._train_from(self._restore())
+        except Stopped as stopped:
+            return self.ending.stop(stopped)
         finally:
             signal.signal(signal.SIGTERM, before)
 
     def _train_from(self, first_step: int) -> int:
-        began_s = time.monotonic()
-        self.checkpoint_at_s = began_s + self.job.place.checkpoint_every_s
-        for batch in self.parts.loader.batches(first_step):
-            agreed = self._step(batch)
-            done = batch.step + 1
-            if agreed.checkpoint_written:
-                self._complete_checkpoint()
-            if agreed.stop and done < self.num_steps:
-                return self._preempt(done)
-            if agreed.checkpoint_due and done < self.num_steps:
-                self._begin_checkpoint(done)
-        return self._finish(time.monotonic() - began_s)
+        """Go on from a step, and from an earlier one as often as a spike makes it."""
+        began_s, again = time.monotonic(), first_step
+        self.saver.start_clock()
+        while True:
+            outcome = self._pass(again)
+            if isinstance(outcome, int):
+                return outcome
+            if outcome is None:
+                return self._finish(time.monotonic() - began_s)
+            again = self.recovery.roll_back(outcome)
 
-    def _step(self, batch: RankBatch) -> Agreed:
+    def _pass(self, first_step: int) -> int | Spike | None:
+        """Steps from `first_step` on: to the end (None), to a spike, or to a stop (the exit code)."""
+        batches = self.parts.loader.batches(first_step, self.recovery.left_out)
+        try:
+            for step in range(first_step, self.num_steps):
+                if step in self.recovery.left_out:
+                    self._leave_out(step)
+                    continue
+                waited_s = time.monotonic()
+                batch = next(batches)
+                outcome = self._go(batch, data_s=time.monotonic() - waited_s)
+                if outcome is not None:
+                    return outcome
+        finally:
+            batches.close()
+        return None
+
+    def _go(self, batch: RankBatch, *, data_s: float) -> int | Spike | None:
+        """One step and what follows from it."""
+        agreed = self._step(batch, data_s=data_s)
+        self.heart.beat()
+        done = batch.step + 1
+        spike = self.recovery.judge(batch.step, agreed.loss, is_finite=agreed.is_finite)
+        if spike is not None:
+            return spike
+        if agreed.stop and done < self.num_steps:
+            return self.ending.preempt(self.recovery.state(done))
+        if done < self.num_steps:
+            self.saver.after_step(agreed.saving, lambda: self.recovery.state(done))
+        return None
+
+    def _step(self, batch: RankBatch, *, data_s: float = 0.0) -> Agreed:
         """Forward and backward, agree, update, and write it down."""
         began_s = time.monotonic()
+        self.pace.measure()
         agreed = self._agree(batch, self._forward_backward(batch))
         mixture, config = self.parts.mixture, self.job.config
         middle = (batch.step + 0.5) * mixture.batch_tokens
@@ -95,12 +132,12 @@ class Run:
         else:
             self.parts.optimizer.drop_gradients()
             self.records.event("skip", batch.step, reason="non-finite loss or gradient", digest=agreed.digest)
-        self._record(batch.step, agreed, lr, time.monotonic() - began_s)
+        self._record(batch.step, agreed, lr, step_s=time.monotonic() - began_s, data_s=data_s)
         return agreed
 
     def _forward_backward(self, batch: RankBatch) -> float:
         """Gradients of the mean loss over the step's targets on all ranks; returns this rank's summed loss."""
-        model, size = self.parts.model, self.job.place.microbatch_sequences
+        model, size = self.parts.model, self.microbatch
         # FSDP averages gradients over the ranks; the mean wanted is over the targets, wherever they are.
         scale = self.ranks.num_ranks / batch.num_targets
         losses, num_sequences = [], len(batch.input_ids)
@@ -114,23 +151,28 @@ class Run:
         return float(torch.stack(losses).double().sum())
 
     def _agree(self, batch: RankBatch, loss_sum: float) -> Agreed:
-        busy = self.checkpoints.in_progress
-        due = self.ranks.is_first and not busy and time.monotonic() >= self.checkpoint_at_s
-        wishes = [float(self.stop_asked), float(due), float(busy and self.checkpoints.written)]
-        mine = [loss_sum, self.parts.optimizer.squared_norm(), *wishes, *digest_parts(batch.digest)]
-        loss, squared_norm, stop, checkpoint_due, num_written, *digest = self.ranks.sum(mine)
+        paces_s = [0.0] * self.ranks.num_ranks
+        paces_s[self.ranks.rank] = self.pace.last_s
+        wishes = self.saver.wishes(may_begin=not self.recovery.is_suspicious)
+        norm = self.parts.optimizer.squared_norm()
+        mine = [loss_sum, norm, float(self.stop_asked), *wishes, *digest_parts(batch.digest), *paces_s]
+        loss, squared_norm, stop, *others = self.ranks.sum(mine)
         return Agreed(
             loss=loss / batch.num_targets,
             grad_norm=math.sqrt(squared_norm),
-            digest=join_digest(digest),
+            digest=join_digest(others[3:7]),
             stop=stop > 0,
-            checkpoint_due=checkpoint_due > 0,
-            checkpoint_written=num_written == self.ranks.num_ranks,
+            saving=self.saver.agreed(others[:3]),
+            paces_s=others[7:],
         )
 
-    def _record(self, step: int, agreed: Agreed, lr: float, step_s: float) -> None:
+    def _record(self, step: int, agreed: Agreed, lr: float, *, step_s: float, data_s: float) -> None:
         tokens_per_s = self.parts.mixture.batch_tokens / step_s
         flops_per_rank_s = tokens_per_s * self.flops_per_token / self.ranks.num_ranks
+        slowest = max(range(self.ranks.num_ranks), key=lambda rank: agreed.paces_s[rank])
+        typical_s = statistics.median_low(agreed.paces_s)
+        for straggler in self.watch.look(agreed.paces_s, self.pace.number):
+            self.records.event("straggler", step, rank=straggler.rank, ratio=straggler.ratio, median_s=typical_s)
         self.records.step(
             StepMetrics(
                 step=step,
@@ -141,90 +183,51 @@ class Run:
                 tokens_per_s=tokens_per_s,
                 mfu=None if self.peak_flops is None else flops_per_rank_s / self.peak_flops,
                 step_s=step_s,
+                data_s=data_s,
+                stall_s=self.saver.stall_s(),
                 digest=agreed.digest,
+                skipped=None if agreed.is_finite else "non-finite",
+                slowest_rank=slowest,
+                slowest_ratio=round(agreed.paces_s[slowest] / typical_s, 3) if typical_s else None,
+                ended_s=time.time(),
             ),
             num_steps=self.num_steps,
         )
 
+    def _leave_out(self, step: int) -> None:
+        """A step that a spike was traced to: its place in the order and in the schedule stays, and stays empty."""
+        self.recovery.skipped[step] = "spike"
+        tokens = (step + 1) * self.parts.mixture.batch_tokens
+        self.records.step(StepMetrics(step, tokens, skipped="spike", ended_s=time.time()), num_steps=self.num_steps)
+
     def _restore(self) -> int:
         """Load the newest good checkpoint; returns the number of the first step to train."""
-        if self.ranks.is_first:
-            (self.job.output / "preempted.json").unlink(missing_ok=True)
-        state = self.checkpoints.load_latest(self.parts.optimizer, self.parts.identity, on_damaged=self._report_damage)
-        step = 0 if state is None else state.step
-        lost = self.records.rewind(step)
+        self.heart.beat()
+        self.ending.forget_others()
+        began_s = time.monotonic()
+        step, is_resumed = self.recovery.load()
+        rewound = self.records.rewind(step)
         self.records.event(
-            "start" if state is None else "resume",
+            "resume" if is_resumed else "start",
             step,
             num_steps=self.num_steps,
             num_ranks=self.ranks.num_ranks,
+            microbatch_sequences=self.microbatch,
             device=str(self.ranks.device),
             mfu_peak_flops=self.peak_flops,
-            metrics_lost=lost,
+            restore_s=round(time.monotonic() - began_s, 3),
+            redone_steps=rewound.redone_steps,
+            redone_s=rewound.redone_s,
+            metrics_lost=rewound.missing,
         )
+        self.heart.beat()
         return step
-
-    def _report_damage(self, path: Path, problem: str) -> None:
-        log.error("checkpoint %s is damaged (%s); the one before it is tried.", path, problem)
-        self.records.event("damaged_checkpoint", _step_of(path), checkpoint=path.name, problem=problem)
-
-    def _begin_checkpoint(self, step: int) -> None:
-        began_s = time.monotonic()
-        self.records.sync()
-        optimizer = self.parts.optimizer
-        self.checkpoints.begin(State(step, optimizer.num_updates, self.parts.identity), optimizer)
-        self.checkpoint_at_s = time.monotonic() + self.job.place.checkpoint_every_s
-        self.records.event("checkpoint_begun", step, stall_s=round(time.monotonic() - began_s, 4))
-
-    def _complete_checkpoint(self) -> None:
-        path = self.checkpoints.complete()
-        self.records.event("checkpoint", _step_of(path), checkpoint=path.name)
-
-    def _settle_checkpoint(self) -> None:
-        """Complete the checkpoint that is being written, if one is."""
-        if self.checkpoints.in_progress:
-            self.checkpoints.wait()
-            self._complete_checkpoint()
-
-    def _preempt(self, step: int) -> int:
-        self._settle_checkpoint()
-        self._begin_checkpoint(step)
-        self._settle_checkpoint()
-        self.records.event("preempt", step)
-        if self.ranks.is_first:
-            (self.job.output / "preempted.json").write_text(json.dumps({"step": step}) + "\n", encoding="utf-8")
-        return EXIT_PREEMPTED
 
     def _finish(self, seconds: float) -> int:
         """Export, and say that it is done. `seconds` are those since the last resume."""
-        self._settle_checkpoint()
-        export(
-            self.job.output / "model",
-            self.parts.optimizer,
-            self.parts.hf_config,
-            self.job.tokenizer,
-            precision=self.job.config.export_precision,
-            ranks=self.ranks,
-        )
-        self.records.event("done", self.num_steps, seconds=round(seconds, 3))
-        self.records.sync()
-        if self.ranks.is_first:
-            summary = {
-                "steps": self.num_steps,
-                "tokens": self.num_steps * self.parts.mixture.batch_tokens,
-                "seconds": seconds,
-                "parameters": sum(parameter.numel() for parameter in self.parts.model.parameters()),
-                "flops_per_token": self.flops_per_token,
-                "skipped_steps": self.num_steps - self.parts.optimizer.num_updates,
-            }
-            partial = self.job.output / "done.json.partial"
-            partial.write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-            partial.replace(self.job.output / "done.json")
+        figures = {"seconds": seconds, "flops_per_token": self.flops_per_token}
+        self.ending.finish(self.recovery.skipped, figures)
         return EXIT_DONE
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         self.stop_asked = True
-
-
-def _step_of(path: Path) -> int:
-    return int(path.name.removeprefix("step-"))

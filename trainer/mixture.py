@@ -11,6 +11,8 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 from . import strict
@@ -56,6 +58,11 @@ class CorpusTokens:
                 f"corpus `{self.name}` has a token share of {self.share_ppm} ppm, but 1..{WHOLE_PPM:,} is needed; "
                 f"leave out a corpus that is not to be trained on."
             )
+
+    @cached_property
+    def shard_starts(self) -> list[int]:
+        """Where each shard begins in the corpus' stream, and where the last one ends."""
+        return [0, *accumulate(shard.tokens for shard in self.shards)]
 
 
 @dataclass(frozen=True)

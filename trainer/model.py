@@ -106,6 +106,12 @@ def materialise(model: LanguageModel, device: torch.device, source: TensorSource
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
+    fill(model, device, source)
+
+
+def fill(model: LanguageModel, device: torch.device, source: TensorSource) -> None:
+    """Give the parameters their values from `source`, in the memory that they have."""
+    with torch.no_grad():
         for name, parameter in model.causal.named_parameters():
             full = source(name, parameter.shape).to(device=device, dtype=parameter.dtype)
             if isinstance(parameter, DTensor):

@@ -71,6 +71,12 @@ class ShardedAdamW:
         for shard in self.shards.values():
             self.adamw.state[shard]["step"].fill_(value)
 
+    def forget(self) -> None:
+        """Moments and number of updates as before the first step."""
+        for moment in self.moments().values():
+            moment.zero_()
+        self.num_updates = 0
+
     def _gradients(self) -> list[Tensor]:
         missing = [name for name, p in self.parameters.items() if p.grad is None]
         if missing:

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
+from .files import write_json
 from .job import TrainJob
 from .mixture import Mixture
+from .ranks import Ranks
 from .shards import ShardHeader, verify
 from .stream import CorpusStream
 
@@ -82,11 +84,32 @@ def check_model(mixture: Mixture, config: PreTrainedConfig, init_from: Path | No
         )
 
 
-def verify_shards(mixture: Mixture, directories: Mapping[str, Path], *, rank: int, num_ranks: int) -> None:
-    """The bytes of the shards are those that were mixed; each rank checks every num_ranks-th."""
-    jobs = [(directories[corpus.name], info) for corpus in mixture.corpora for info in corpus.shards]
-    for directory, info in jobs[rank::num_ranks]:
-        verify(directory, info)
+def verify_shards(mixture: Mixture, directories: Mapping[str, Path], ranks: Ranks, *, record: Path) -> None:
+    """The bytes of the shards are those that were mixed; each rank checks every num_ranks-th.
+
+    A shard is hashed once for each output directory, and again only when the file system says that it has changed: a
+    restart costs one `stat` a shard. `record` remembers which files were found right.
+    """
+    known = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    shards = {f"{corpus.name}/{info.file}": (corpus.name, info) for corpus in mixture.corpora for info in corpus.shards}
+    found: dict[str, str] = {}
+    for name in list(shards)[ranks.rank :: ranks.num_ranks]:
+        corpus, info = shards[name]
+        look = _look(directories[corpus] / info.file, info.sha256)
+        if known.get(name) != look:
+            verify(directories[corpus], info)
+        found[name] = look
+    everywhere = {name: look for part in ranks.gather(found) for name, look in part.items()}
+    if ranks.is_first and everywhere != known:
+        record.parent.mkdir(parents=True, exist_ok=True)
+        write_json(record, everywhere)
+
+
+def _look(path: Path, sha256: str) -> str:
+    """What changes when a file is written: its place on the disk, its size and the time of the last change, which no
+    program can set; and the digest it should have."""
+    stat = path.stat()
+    return f"{sha256} {stat.st_dev}:{stat.st_ino} {stat.st_size} {stat.st_ctime_ns}"
 
 
 def _num_entries(directory: Path) -> int:

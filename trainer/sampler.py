@@ -9,6 +9,7 @@ and a run resumes anywhere from one integer.
 Legend: B sequences in a step, T tokens in a sequence, R rest of the shares.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -81,12 +82,12 @@ def spans(corpus: CorpusTokens, start: int, length: int) -> list[Span]:
     """Tokens [start, start + length) of a corpus' stream, as pieces of its shards."""
     if start < 0 or start + length > corpus.tokens:
         raise ValueError(f"tokens {start}..{start + length} are outside corpus `{corpus.name}` of {corpus.tokens:,}.")
-    found, offset = [], 0
-    for number, shard in enumerate(corpus.shards):
-        begin, end = max(start, offset), min(start + length, offset + shard.tokens)
-        if begin < end:
-            found.append(Span(number, begin - offset, end - begin))
-        offset += shard.tokens
+    found, starts = [], corpus.shard_starts
+    number, end = bisect_right(starts, start) - 1, start + length
+    while start < end:
+        taken = min(end, starts[number + 1]) - start
+        found.append(Span(number, start - starts[number], taken))
+        number, start = number + 1, start + taken
     return found
 
 

@@ -28,6 +28,7 @@ def supervise(
     should_stop: Callable[[], bool] | None = None,
     poll_s: float = 0.5,
     grace_s: float = 20.0,
+    is_hung: Callable[[], bool] | None = None,
     on_poll: Callable[[], None] | None = None,
 ) -> int:
     """Run `command` to its end, and return its exit code (negative: the signal that ended it).
@@ -42,6 +43,7 @@ def supervise(
         should_stop: asked every `poll_s`; True ends the child as a cancel would, and its exit code is returned.
         poll_s: seconds between looks at the child.
         grace_s: seconds between SIGTERM and SIGKILL.
+        is_hung: asked every `poll_s`; True kills the child and all below it without a grace, for none would use it.
         on_poll: called at each look; an exception from it, or any other in this thread, stops the child and goes on up.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -54,18 +56,15 @@ def supervise(
         while child.poll() is None:
             if on_poll is not None:
                 on_poll()
+            if is_hung is not None and is_hung():
+                grace_s = 0.0
+                break
             if should_stop is not None and should_stop():
                 break
             _wait(child, poll_s)
     finally:
         _stop_tree(child, grace_s)
     return child.returncode
-
-
-def torchrun_command(config: Path, *, processes: int, max_restarts: int = 0) -> list[str]:
-    """The command that trains `config` on this machine with `processes` ranks."""
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    return [*launcher, f"--max-restarts={max_restarts}", "-m", __package__ or "trainer", "--config", str(config)]
 
 
 def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
@@ -94,7 +93,8 @@ def descendants(pid: int) -> list[int]:
 def _stop_tree(child: "subprocess.Popen[bytes]", grace_s: float) -> None:
     """SIGTERM to the child and all below it, SIGKILL to what is left after the grace."""
     tree = [child.pid, *descendants(child.pid)] if child.poll() is None else []
-    _signal(tree, signal.SIGTERM)
+    if grace_s > 0:
+        _signal(tree, signal.SIGTERM)
     deadline_s = time.monotonic() + grace_s
     while child.poll() is None and time.monotonic() < deadline_s:
         _wait(child, 0.05)

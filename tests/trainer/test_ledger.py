@@ -67,3 +67,26 @@ def test_what_the_run_does_not_have_is_refused(ledger: Ledger, world: World) -> 
         ledger.steps_of_document("nobody")
     with pytest.raises(ValueError, match="directories are given for pubmed"):
         Ledger(world.mixture, {"pubmed": world.directories["pubmed"]})
+
+
+def test_skipped_steps_are_in_the_books_and_in_both_directions(world: World) -> None:
+    skipped = frozenset({3, 4, 17})
+    whole, ledger = Ledger(world.mixture, world.directories), Ledger(world.mixture, world.directories, skipped)
+    account, before = ledger.accounting(), whole.accounting()
+    assert sum(c.skipped_tokens for c in account.corpora) == 3 * 256
+    assert (
+        sum(c.trained_tokens + c.skipped_tokens for c in account.corpora) + account.remainder_tokens == 24 * 256 + 100
+    )
+    for corpus, whole_corpus in zip(account.corpora, before.corpora, strict=True):
+        assert corpus.trained_tokens + corpus.skipped_tokens == whole_corpus.trained_tokens
+        assert corpus.seen_tokens + corpus.unseen_tokens + corpus.tail_tokens == corpus.stream_tokens
+    for step in range(24):
+        for row in ledger.documents_of_step(step):
+            assert row.trained == (step not in skipped)
+            assert {r.trained for r in ledger.steps_of_document(row.doc_id) if r.step == step} == {row.trained}
+
+
+def test_what_only_skipped_steps_hold_is_unseen_and_its_masked_targets_are_not_counted(world: World) -> None:
+    ledger = Ledger(world.mixture, world.directories, frozenset(range(24)))
+    for corpus in ledger.accounting().corpora:
+        assert (corpus.trained_tokens, corpus.seen_tokens, corpus.masked_targets, corpus.epochs) == (0, 0, 0, 0)

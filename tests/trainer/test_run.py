@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -44,13 +45,14 @@ def test_a_run_leaves_one_line_a_step_and_learns(finished: Trained, world: World
     assert [line["step"] for line in finished.metrics] == list(range(24))
     assert [line["tokens"] for line in finished.metrics] == [256 * (step + 1) for step in range(24)]
     assert set(finished.metrics[0]) == {
-        "step", "tokens", "loss", "grad_norm", "lr", "tokens_per_s", "mfu", "step_s", "digest"}  # fmt: skip
+        "step", "tokens", "loss", "grad_norm", "lr", "tokens_per_s", "mfu", "step_s", "data_s", "stall_s", "digest",
+        "skipped", "slowest_rank", "slowest_ratio", "ended_s"}  # fmt: skip
     losses = [float(line["loss"] or 0) for line in finished.metrics]
     assert losses[0] == pytest.approx(np.log(VOCAB), abs=0.4)
     assert losses[-1] < losses[0] - 0.3
     assert [line["event"] for line in finished.events] == ["start", "done"]
     done = json.loads((finished.output / "done.json").read_text())
-    assert (done["steps"], done["tokens"], done["skipped_steps"]) == (24, 24 * 256, 0)
+    assert (done["steps"], done["tokens"], done["skipped_steps"], done["skipped"]) == (24, 24 * 256, 0, {})
     assert done["parameters"] == TINY.shape.num_parameters(VOCAB)
     names = {"config.json", "model.safetensors", "generation_config.json", "tokenizer.json", "tokenizer_config.json"}
     assert {path.name for path in (finished.output / "model").iterdir()} == names
@@ -124,6 +126,31 @@ def test_z_loss_is_part_of_the_loss(finished: Trained, world: World, ranks: Rank
     config = dataclasses.replace(world.job("z").config, z_loss=0.1)
     run = run_here(world.job("z", config=config), ranks)
     assert float(run.curve()[0] or 0) > float(finished.curve()[0] or 0) + 0.5
+
+
+def test_checkpoints_are_kept_by_age_and_for_good(world: World, ranks: Ranks) -> None:
+    often = Place(device="cpu", checkpoint_every_s=1e-4, keep_checkpoints=1, keep_every_steps=8)
+    run = run_here(world.job("kept", place=often), ranks)
+    made = [int(float(line["step"] or 0)) for line in run.events if line["event"] == "checkpoint"]
+    for_good = {min(step for step in made if step // 8 == span) for span in (1, 2) if any(s // 8 == span for s in made)}
+    kept = {int(path.name[5:]) for path in (run.output / "checkpoints").glob("step-*")}
+    assert kept == {*for_good, made[-1]}
+    assert for_good
+    assert sum(float(line["stall_s"] or 0) for line in run.metrics) > 0
+
+
+def test_shards_are_hashed_again_when_they_have_changed_however_well_it_is_hidden(broken: World, ranks: Ranks) -> None:
+    job, shard = broken.job("once"), broken.root / "general/shards/00001.arrow"
+    assemble(job, ranks)
+    known = (job.output / "verified.json").stat().st_mtime_ns
+    assemble(job, ranks)
+    assert (job.output / "verified.json").stat().st_mtime_ns == known
+    data, stat = bytearray(shard.read_bytes()), shard.stat()
+    data[len(data) // 2] ^= 4
+    shard.write_bytes(data)
+    os.utime(shard, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    with pytest.raises(ValueError, match=r"00001\.arrow is not the one that was mixed"):
+        assemble(job, ranks)
 
 
 @pytest.fixture

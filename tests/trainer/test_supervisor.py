@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from domainlm.trainer.job import outcome
-from domainlm.trainer.supervisor import descendants, supervise, torchrun_command
+from domainlm.trainer.launch import Launch, torchrun_command
+from domainlm.trainer.supervisor import descendants, supervise
 
 from .conftest import World, command, environment
 from .test_faults import OFTEN, events, ranks_below, wait_until
@@ -86,8 +87,9 @@ def test_kill_9_of_the_supervisor_leaves_no_rank_alive(world: World) -> None:
     command(job, 2)  # writes train.json
     path = job.output.with_suffix(".json")
     code = (
-        "import sys; from pathlib import Path; from domainlm.trainer.supervisor import *;"
-        f"supervise(torchrun_command(Path({str(path)!r}), processes=2), log=Path({str(path)!r} + '.log'))"
+        "import sys; from pathlib import Path; from domainlm.trainer.launch import *;"
+        "from domainlm.trainer.supervisor import *;"
+        f"supervise(torchrun_command(Launch(2), Path({str(path)!r})), log=Path({str(path)!r} + '.log'))"
     )
     supervisor = subprocess.Popen([sys.executable, "-c", code], env=environment())
     wait_until(lambda: "checkpoint" in events(job))
@@ -114,7 +116,7 @@ def test_kill_9_of_the_launcher_leaves_no_rank_alive(world: World) -> None:
 def test_a_stop_leaves_a_checkpoint_and_the_next_start_ends_the_run(world: World) -> None:
     job = world.job("stopped", place=OFTEN)
     command(job, 2)
-    arguments = torchrun_command(job.output.with_suffix(".json"), processes=2, max_restarts=3)
+    arguments = torchrun_command(Launch(2), job.output.with_suffix(".json"))
     log = job.output.with_suffix(".log")
     code = supervise(
         arguments, log=log, env=environment(), should_stop=lambda: "checkpoint" in events(job), poll_s=0.02, grace_s=25

@@ -1,0 +1,29 @@
+"""Run under torchrun by test_matrix.py: `matrix.py STOP_STEP train.json ...`, one job after the other."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from domainlm.trainer.assemble import assemble
+from domainlm.trainer.job import load_job
+from domainlm.trainer.loop import Run
+from domainlm.trainer.ranks import join, leave
+
+if __name__ == "__main__":
+    stop_step = int(sys.argv[1])
+    torch.set_num_threads(1)
+    ranks = join("cpu")
+    for path in sys.argv[2:]:
+        job = load_job(Path(path))
+        run = Run(job, ranks, assemble(job, ranks))
+        step = run._step
+
+        def watched(batch: Any, *, data_s: float = 0.0, run: Run = run, step: Any = step) -> Any:
+            run.stop_asked = batch.step == stop_step  # as SIGTERM would
+            return step(batch, data_s=data_s)
+
+        run._step = watched  # type: ignore[method-assign]
+        run.train()
+    leave(ranks, 0)

@@ -1,0 +1,82 @@
+"""The tensors of a checkpoint: which rows a rank holds, how they get into its file, and out of any number of files."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.distributed.tensor import DTensor, Shard
+
+from .files import fsync
+from .optimizer import ShardedAdamW, local
+
+
+def staged(optimizer: ShardedAdamW) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """This rank's rows of all tensors, copied to memory, and which rows of which shape they are."""
+    tensors, metadata = {}, {}
+    for name, parameter, tensor in _tensors(optimizer):
+        first, _ = rows(parameter)
+        tensors[name] = tensor.detach().to("cpu", copy=True).contiguous()
+        metadata[name] = json.dumps({"first_row": first, "shape": list(parameter.shape)})
+    return tensors, metadata
+
+
+def save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
+    """Write a rank's file and flush it.
+
+    Raises:
+        OSError: the disk did not take it.
+    """
+    try:
+        save_file(tensors, file, metadata=metadata)
+    except SafetensorError as error:
+        if "I/O error" not in str(error):
+            raise
+        raise OSError(f"{file.name} could not be written: {error}") from error
+    fsync(file)
+
+
+def _tensors(optimizer: ShardedAdamW) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Name in the file, parameter it belongs to, this rank's part."""
+    moments = optimizer.moments()
+    for name, parameter in optimizer.parameters.items():
+        yield f"parameter/{name}", parameter, local(parameter.detach())
+        for key in ("exp_avg", "exp_avg_sq"):
+            yield f"{key}/{name}", parameter, moments[f"{key}/{name}"]
+
+
+def rows(parameter: Tensor) -> tuple[int, int]:
+    """First row and row after the last of this rank's part: FSDP shards the first dimension in equal chunks."""
+    num = parameter.shape[0]
+    if not isinstance(parameter, DTensor):
+        return 0, num
+    if list(parameter.placements) != [Shard(0)]:
+        raise ValueError(f"a parameter is placed as {parameter.placements}, but checkpoints know [Shard(0)] only.")
+    mesh = parameter.device_mesh
+    chunk = -(-num // mesh.size())
+    first = min(num, mesh.get_local_rank() * chunk)
+    return first, min(num, first + chunk)
+
+
+def load(path: Path, optimizer: ShardedAdamW) -> None:
+    """Fill this rank's rows from whichever ranks' files hold them."""
+    files = [safe_open(file, framework="pt") for file in sorted(path.glob("rank-*.safetensors"))]
+    first_rows = [_first_rows(file) for file in files]
+    with torch.no_grad():
+        for name, parameter, tensor in _tensors(optimizer):
+            begin, end = rows(parameter)
+            for file, firsts in zip(files, first_rows, strict=True):
+                stored = file.get_slice(name)  # type: ignore[no-untyped-call]
+                first, last = firsts[name], firsts[name] + stored.get_shape()[0]
+                low, high = max(begin, first), min(end, last)
+                if low < high:
+                    tensor[low - begin : high - begin].copy_(stored[low - first : high - first])
+
+
+def _first_rows(file: safe_open) -> dict[str, int]:
+    """By tensor, which row of the whole is the file's first."""
+    metadata: dict[str, str] = file.metadata()  # type: ignore[no-untyped-call]
+    return {name: json.loads(text)["first_row"] for name, text in metadata.items()}
