@@ -7,6 +7,7 @@ from domainlm.eval.config import Weights
 from domainlm.flows.materials import Materials
 from domainlm.flows.recipe import Recipe
 from domainlm.tasks.acquire import acquire
+from domainlm.tasks.annotate import annotate
 from domainlm.tasks.decontaminate import decontaminate
 from domainlm.tasks.deduplicate import deduplicate
 from domainlm.tasks.evaluate import evaluate
@@ -63,13 +64,15 @@ def build_model(recipe: Recipe, materials: Materials, make: Make) -> Output:
 
 
 def curate(recipe: Recipe, materials: Materials, make: Make) -> dict[str, Output]:
-    """The corpus of every source: read, filtered, deduplicated against all others, decontaminated."""
+    """The corpus of every source: read, measured, filtered, deduplicated against all others, decontaminated."""
     kept = {}
     for source in recipe.sources:
         files = {"files": materials.files[source.name]} if source.name in materials.files else {}
-        acquired = make(acquire, source.acquire_config(), files, label=source.name)
+        documents = make(acquire, source.acquire_config(), files, label=source.name).part("kept")
         rules = source.filter or recipe.filter
-        kept[source.name] = make(filter_documents, rules, {"documents": acquired.part("kept")}, label=source.name)
+        annotated = make(annotate, rules.annotate_config(), {"documents": documents}, label=source.name)
+        selected = {"documents": documents, "annotations": annotated.part("annotated")}
+        kept[source.name] = make(filter_documents, rules, selected, label=source.name)
     distinct = make(deduplicate, recipe.deduplicate, {name: one.part("kept") for name, one in kept.items()})
     return {
         name: make(

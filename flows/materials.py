@@ -10,9 +10,9 @@ from pathlib import Path
 
 from domainlm.eval.benchmarks import load_questions
 from domainlm.flows.recipe import Recipe, Source
-from domainlm.tasks.acquire import find_files
 from domainlm.tasks.manifest import Part, outside
 from domainlm.tasks.runtime import Runtime
+from domainlm.tasks.source_files import find_files
 from domainlm.tasks.store import Store
 
 PUBLISHED = "published:"

@@ -28,7 +28,7 @@ NAME = r"^[a-z0-9][a-z0-9_-]*$"
 
 
 class Source(AcquireConfig):
-    """Where raw text comes from: local files, or pinned remote ones."""
+    """Where raw text comes from: local files, pinned remote ones, or a Hugging Face data set at a commit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Source")
 
@@ -43,9 +43,10 @@ class Source(AcquireConfig):
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if (self.path is None) == (not self.urls):
+        if [self.path is not None, bool(self.urls), self.hub is not None].count(True) != 1:
             raise ValueError(
-                f"source {self.name!r} needs either `path` (local files) or `urls` (remote ones), not both."
+                f"source {self.name!r} needs one place: `path` (local files), `urls` (remote ones) or `hub` (a "
+                "Hugging Face data set)."
             )
         return self
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 from domainlm.tasks.store import Sealed, Store
 
 ORDER = (  # of the chain; a manifest keeps its inputs by name
-    *("acquire", "filter", "deduplicate", "decontaminate", "train_tokenizer", "tokenize"),
+    *("acquire", "annotate", "filter", "deduplicate", "decontaminate", "train_tokenizer", "tokenize"),
     *("mix", "train", "evaluate"),
 )
 HEADLINES = ("accuracy", "answer_bits_per_byte", "bits_per_byte")

@@ -1,52 +1,27 @@
-"""One rank a shard of documents: the datatrove step, the rank's own books, and their sum.
+"""Runs a function of the rank for every shard of documents, wherever the runtime says, and sums their books.
 
-In: a picklable function of the rank, which reads one shard and writes its outputs with `write_rows`.
-Out, until the stage ends: `.ranks/<name>/books/00000.json`, the counts of a rank, so that a resumed stage need not
-read again what was finished before.
+In: a function of the rank, which reads one shard and writes its outputs with `write_rows`. It is a `partial` of a
+module's function, or a dataclass that can be called, so that it can travel to another process and to another machine.
 """
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from datatrove.data import DocumentsPipeline
-from datatrove.pipeline.base import PipelineStep
 
 from domainlm.tasks.engine import MARKS, run_ranks
 from domainlm.tasks.runtime import Runtime
-
-ShardWork = Callable[[int], Mapping[str, int]]
+from domainlm.tasks.shard_step import ShardStep, ShardWork
 
 
 class EmptyCorpus(ValueError):
     """A stage left no document for those after it."""
 
 
-class ShardStep(PipelineStep):  # type: ignore[misc]  # datatrove ships no types
-    """Calls `work(rank)` and keeps the counts that it returns as the rank's books."""
-
-    name = "shard"
-    type = "documents"
-
-    def __init__(self, work: ShardWork, books: Path) -> None:
-        super().__init__()
-        self.work = work
-        self.books = books
-
-    def run(self, data: DocumentsPipeline, rank: int = 0, world_size: int = 1) -> DocumentsPipeline:
-        """Do one shard; nothing is passed on."""
-        counts = self.work(rank)
-        self.books.mkdir(parents=True, exist_ok=True)
-        (self.books / f"{rank:05d}.json").write_text(json.dumps(counts))
-        yield from ()
-
-
 def run_shards(work: ShardWork, shards: int, out: Path, runtime: Runtime, *, name: str = "all") -> dict[str, int]:
     """Run `work` for every shard; returns the sum of their counts. `name` tells apart several passes of one stage."""
-    books = out / MARKS / name / "books"
-    run_ranks([ShardStep(work, books)], shards, out, runtime, name=name)
+    marks = out / MARKS / name
+    run_ranks(ShardStep(work, marks, Path.cwd()), shards, runtime)
     total: Counter[str] = Counter()
     for rank in range(shards):
-        total.update(json.loads((books / f"{rank:05d}.json").read_text()))
+        total.update(json.loads((marks / "books" / f"{rank:05d}.json").read_text()))
     return dict(sorted(total.items()))

@@ -1,42 +1,41 @@
-"""Filter one source: every rule says something of every document, then the first rule that said no decides.
+"""Filter one source: select by what `annotate` has measured; the first rule that objects decides a document's fate.
 
-In: `documents` (shards of Parquet). Out, one file an input shard:
+In: `documents` (shards of Parquet) and `annotations` (the same documents in the same order). Out, one file a shard:
 
-    verdicts/00000.parquet      what each rule said of each document, in the order of the rules
+    verdicts/00000.parquet      every objection to a document: rule, value and threshold, in the order of the rules
     kept/00000.parquet          documents that no rule objected to, with identifiers replaced if `pii` asks for it
     quarantined/00000.parquet   documents whose licence nobody knows, for a person to decide (only if there are any)
     pii/00000.parquet           what was replaced, where (only with `pii`)
 
 Fates: `kept`, `quarantined`, and the name of each rule that dropped something. The counts `no.<rule>` say how many
-documents each rule objected to, whatever the others said: the table to set thresholds by.
+documents each rule objected to, whatever the others said, and `no.<rule>.<setting>` each of its thresholds: the table
+to set them by.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from domainlm.tasks.annotate import AnnotateConfig
 from domainlm.tasks.document_shards import EmptyCorpus, run_shards
-from domainlm.tasks.documents import (
-    Document,
-    Verdict,
-    content_sha256,
-    read_documents,
-    read_verdicts,
-    write_rows,
-)
+from domainlm.tasks.documents import DOCUMENT_SCHEMA, VERDICT_SCHEMA, Verdict, content_sha256
 from domainlm.tasks.engine import clear_marks
+from domainlm.tasks.language import known_languages
 from domainlm.tasks.licenses import LicensePolicy
 from domainlm.tasks.manifest import Books, Part
+from domainlm.tasks.opinions import Opinion
 from domainlm.tasks.pii import Finding, PiiKind, find_pii, redact, write_findings
+from domainlm.tasks.profiles import PROFILES, Profile, changed
 from domainlm.tasks.quality_rules import GopherQualityRule, GopherRepetitionRule
 from domainlm.tasks.rules import (
-    RULES,
+    QUARANTINED,
     BoilerplateRule,
     LanguageRule,
     LengthRule,
@@ -46,11 +45,9 @@ from domainlm.tasks.rules import (
 )
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
+from domainlm.tasks.tables import bounded_batches, write_tables
 
 KEPT = "kept"
-QUARANTINED = "quarantined"
-
-Judge = Callable[[Document], Verdict]
 
 
 class FilterConfig(BaseModel):
@@ -60,6 +57,11 @@ class FilterConfig(BaseModel):
 
     licenses: LicensePolicy = Field(
         default_factory=LicensePolicy, title="Licences", description="What the rule `license` allows."
+    )
+    profile: Profile | None = Field(
+        None,
+        title="Profile",
+        description="Rules and thresholds of a domain; `rules` then changes them by name, or adds to them.",
     )
     rules: tuple[Rule, ...] = Field(
         (
@@ -79,6 +81,14 @@ class FilterConfig(BaseModel):
         (), title="Identifiers", description="Kinds of personal identifiers to replace by placeholders; empty for none."
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_profile(cls, raw: object) -> object:
+        if not isinstance(raw, dict) or raw.get("profile") not in PROFILES:
+            return raw
+        given = raw.get("rules", ())
+        return {**raw, "rules": changed(raw["profile"], given)} if isinstance(given, list | tuple) else raw
+
     @model_validator(mode="after")
     def _each_rule_once(self) -> Self:
         names = [settings.rule for settings in self.rules]
@@ -86,12 +96,23 @@ class FilterConfig(BaseModel):
             raise ValueError(f"the rule {twice[0]!r} stands {names.count(twice[0])} times in `rules`. Once is enough.")
         return self
 
+    def annotate_config(self) -> AnnotateConfig:
+        """What has to be measured for these rules, without their thresholds."""
+        rules = {settings.rule: settings for settings in self.rules}
+        language, boilerplate = rules.get("language"), rules.get("boilerplate")
+        return AnnotateConfig(
+            quality=not rules.keys().isdisjoint(("length", "gopher_quality", "gopher_repetition", "c4", "fineweb")),
+            languages=_told_apart(language) if isinstance(language, LanguageRule) else None,
+            phrases=boilerplate.phrases if isinstance(boilerplate, BoilerplateRule) else (),
+        )
 
-@stage(version=1, disk_factor=2.0, resumes=True)
+
+@stage(version=2, disk_factor=2.0, resumes=True)
 def filter(config: FilterConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
-    """Annotate every document, then select; raises EmptyCorpus if nothing is left."""
-    documents = inputs["documents"]
-    work = partial(filter_shard, config=config, documents=documents, out=out)
+    """Select by the annotations; raises EmptyCorpus if nothing is left."""
+    documents, annotations = inputs["documents"], inputs["annotations"]
+    _check_languages(config)
+    work = partial(filter_shard, config=config, documents=documents, annotations=annotations, out=out)
     counts = run_shards(work, len(documents.files), out, runtime)
     fates = {name.removeprefix("fate."): count for name, count in counts.items() if name.startswith("fate.")}
     if not fates.get(KEPT):
@@ -101,67 +122,114 @@ def filter(config: FilterConfig, inputs: Inputs, out: Path, runtime: Runtime) ->
     return Books(entered={"documents": sum(fates.values())}, fates=fates, counts=figures)
 
 
-def filter_shard(shard: int, *, config: FilterConfig, documents: Part, out: Path) -> Counter[str]:
+def filter_shard(shard: int, *, config: FilterConfig, documents: Part, annotations: Part, out: Path) -> Counter[str]:
     """Filter one file of documents; returns its fates, objections and replacements."""
     source, name = documents.paths()[shard], f"{shard:05d}.parquet"
-    write_rows(out / "verdicts" / name, Verdict, annotate(read_documents(source), judges(config)))
-    fates = list(select(read_verdicts(out / "verdicts" / name), len(config.rules)))
+    table = pq.read_table(annotations.paths()[shard])
+    said = list(opinions(config, table))
+    fates = select(said, len(table))
+    write_tables(out / "verdicts" / name, VERDICT_SCHEMA, [objections(said, table["doc_id"])])
     findings: list[Finding] = []
     for fate in (KEPT, QUARANTINED):
         if fate == KEPT or fate in fates:
-            chosen = (document for document, its in zip(read_documents(source), fates, strict=True) if its == fate)
-            write_rows(out / fate / name, Document, (_redacted(document, config.pii, findings) for document in chosen))
+            chosen = (_redacted(batch, config.pii, findings) for batch in _chosen(source, fates == fate))
+            write_tables(out / fate / name, DOCUMENT_SCHEMA, chosen)
     if config.pii:
         write_findings(out / "pii" / name, findings)
-    counts = Counter(f"fate.{fate}" for fate in [KEPT, *fates])
-    counts[f"fate.{KEPT}"] -= 1  # named even where it is 0
-    counts.update(f"no.{verdict.rule}" for verdict in read_verdicts(out / "verdicts" / name) if not verdict.keep)
+    counts = Counter({f"fate.{KEPT}": 0})  # named even where it is 0
+    counts.update(f"fate.{fate}" for fate in fates.tolist())
+    counts.update(count_objections(said))
     counts.update(f"pii.{finding.kind}" for finding in findings)
     return counts
 
 
-def judges(config: FilterConfig) -> list[Judge]:
-    """One function document -> verdict for each rule, in order. The licence gate goes by the policy."""
+def opinions(config: FilterConfig, annotations: pa.Table) -> Iterator[Opinion]:
+    """What every check of every rule says, in order. The licence gate goes by the policy."""
+    for settings in config.rules:
+        if isinstance(settings, LicenseRule):
+            yield from settings.opinions(annotations, config.licenses)
+        else:
+            yield from settings.opinions(annotations)
+
+
+def select(said: Sequence[Opinion], num_documents: int) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
+    """The fate of each document: that of the first objection, or `kept`."""
+    fates = np.full(num_documents, KEPT, dtype=object)
+    for opinion in reversed(said):
+        fates[opinion.objects] = opinion.fate
+    return fates
+
+
+def objections(said: Sequence[Opinion], doc_ids: pa.ChunkedArray) -> pa.Table:
+    """A verdict for each objection, by document, then in the order of the rules."""
+    rows = np.concatenate([opinion.objects for opinion in said])
+    order = np.argsort(rows, kind="stable")
+    columns = {
+        "doc_id": doc_ids.take(rows),
+        "rule": [opinion.rule for opinion in said for _ in opinion.objects],
+        "value": [value for opinion in said for value in opinion.found(opinion.objects)],
+        "threshold": [opinion.threshold for opinion in said for _ in opinion.objects],
+        "keep": np.zeros(len(rows), dtype=bool),
+    }
+    return pa.table(columns, schema=VERDICT_SCHEMA).take(order)
+
+
+def verdicts(config: FilterConfig, annotations: pa.Table, row: int) -> list[Verdict]:
+    """What every check says of one document, those that let it pass too."""
+    doc_id = annotations["doc_id"][row].as_py()
     return [
-        partial(_ask, settings.rule, config.licenses if isinstance(settings, LicenseRule) else settings)
-        for settings in config.rules
+        Verdict(doc_id, one.rule, one.found(np.array([row]))[0], one.threshold, keep=row not in one.objects)
+        for one in opinions(config, annotations)
     ]
 
 
-def annotate(documents: Iterable[Document], judges: Sequence[Judge]) -> Iterator[Verdict]:
-    """The verdicts of all rules on each document, in order."""
-    for document in documents:
-        for judge in judges:
-            yield judge(document)
+def count_objections(said: Sequence[Opinion]) -> Counter[str]:
+    """Documents that each rule, and each of its checks, objects to."""
+    counts: Counter[str] = Counter()
+    for rule in dict.fromkeys(opinion.rule for opinion in said):
+        own = [opinion for opinion in said if opinion.rule == rule]
+        counts[f"no.{rule}"] = len(np.unique(np.concatenate([opinion.objects for opinion in own])))
+        if len(own) > 1:
+            for opinion in own:
+                counts[f"no.{rule}.{opinion.check}"] += len(opinion.objects)
+    return +counts
 
 
-def select(verdicts: Iterable[Verdict], num_rules: int) -> Iterator[str]:
-    """The fate of each document: the first rule that said no, `quarantined` if it was an unknown licence, or `kept`."""
-    rest = iter(verdicts)
-    while of_one := list(islice(rest, num_rules)):
-        yield fate(of_one)
+def _told_apart(language: LanguageRule) -> tuple[str, ...]:
+    return tuple(sorted({*language.among, *language.languages})) if language.among else ()
 
 
-def fate(verdicts: Sequence[Verdict]) -> str:
-    """The fate of one document, from what the rules said of it in order."""
-    objection = next((verdict for verdict in verdicts if not verdict.keep), None)
-    if objection is None:
-        return KEPT
-    return QUARANTINED if objection.value.startswith(f"{QUARANTINED}:") else objection.rule
+def _check_languages(config: FilterConfig) -> None:
+    asked = {
+        language for settings in config.rules if isinstance(settings, LanguageRule) for language in settings.languages
+    }
+    if unknown := sorted(asked.difference(known_languages())) if asked else []:
+        raise ValueError(f"the rule `language` does not know {', '.join(unknown)}; it knows {known_languages()}.")
 
 
-def _ask(rule: str, settings: BaseModel, document: Document) -> Verdict:
-    return RULES[rule](document, settings)
+def _chosen(source: Path, wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Iterator[pa.Table]:
+    """The wanted documents of a file, in batches."""
+    start = 0
+    for batch in bounded_batches(source):
+        stop = start + len(batch)
+        yield pa.Table.from_batches([batch.filter(pa.array(wanted[start:stop]))])
+        start = stop
 
 
-def _redacted(document: Document, kinds: Sequence[PiiKind], findings: list[Finding]) -> Document:
-    """The document without its identifiers; what was found is added to `findings`."""
-    found = find_pii(document.doc_id, document.text, kinds)
-    if not found:
-        return document
-    findings += found
-    text = redact(document.text, found)
-    return replace(document, text=text, content_sha256=content_sha256(text))
+def _redacted(documents: pa.Table, kinds: Sequence[PiiKind], findings: list[Finding]) -> pa.Table:
+    """The documents without their identifiers; what was found is added to `findings`."""
+    if not kinds:
+        return documents
+    texts, digests = documents["text"].to_pylist(), documents["content_sha256"].to_pylist()
+    for row, doc_id in enumerate(documents["doc_id"].to_pylist()):
+        if found := find_pii(doc_id, texts[row], kinds):
+            findings += found
+            texts[row] = redact(texts[row], found)
+            digests[row] = content_sha256(texts[row])
+    for name, values in (("text", texts), ("content_sha256", digests)):
+        place = documents.schema.get_field_index(name)
+        documents = documents.set_column(place, documents.schema.field(name), pa.array(values, pa.string()))
+    return documents
 
 
 def _nothing_left(documents: Part, fates: dict[str, int]) -> str:

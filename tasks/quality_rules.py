@@ -1,32 +1,23 @@
-"""The published quality rules, by datatrove's own blocks with our word tokenizer: Gopher, C4 and FineWeb.
+"""The published quality rules as checks of measures: Gopher, C4 and FineWeb.
 
-In: a document and a rule's settings. Out: a verdict whose value is the block's reason, and whose threshold is the
-setting that it went by. A block stops at its first reason.
+Each rule is a settings model; `checks` pairs its settings with what `quality.measures` has measured. With a paper's
+thresholds a rule keeps and drops exactly what datatrove's block of that paper does, given our word tokenizer.
 
 Web thresholds drop typical biomedical prose: on 1,357 real trials the published ones drop 336 (294 for too few
 alphabetic words, since every punctuation mark counts as a word), on 198 textbook sections 77. The defaults here drop 1
-and 9 of them with all four rules; the published number stands in each description.
+and 9 of them with all four rules; the published number stands in each description. `profiles` has them by domain.
 """
 
-import re
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from datatrove.data import Document as TroveDocument
-from datatrove.pipeline.filters import (
-    C4QualityFilter,
-    FineWebQualityFilter,
-    GopherQualityFilter,
-    GopherRepetitionFilter,
-)
-from datatrove.pipeline.filters.base_filter import BaseFilter
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeFloat, PositiveInt
 
-from domainlm.tasks.documents import Document, Verdict
-from domainlm.tasks.words import WORDS
+from domainlm.tasks.opinions import Check, Opinion, at_least, at_most
 
 Share = Annotated[float, Field(ge=0, le=1)]
+SOME_TEXT = at_least("tokens", "tokens", 1)  # the blocks divide by the number of words and marks
 
 
 class Settings(BaseModel):
@@ -35,8 +26,22 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class GopherQualityRule(Settings, title="Gopher quality"):
-    """Reads like prose (Rae et al. 2021, table A1); its length limits are the rule `length`."""
+class MeasuredRule(Settings):
+    """A rule that is nothing but checks of measures."""
+
+    rule: str
+
+    def checks(self) -> tuple[Check, ...]:
+        """The measures and the thresholds that the settings give them."""
+        raise NotImplementedError
+
+    def opinions(self, annotations: pa.Table) -> Iterator[Opinion]:
+        """What each check says."""
+        yield from (check.opinion(self.rule, annotations) for check in self.checks())
+
+
+class GopherQualityRule(MeasuredRule, title="Gopher quality"):
+    """Reads like prose (Rae et al. 2021, section A.1.1); its length limits are the rule `length`."""
 
     rule: Literal["gopher_quality"] = "gopher_quality"
     min_word_chars: NonNegativeFloat = Field(3, title="Shortest mean word", description="Characters (Gopher: 3).")
@@ -49,8 +54,22 @@ class GopherQualityRule(Settings, title="Gopher quality"):
     )
     min_stop_words: int = Field(2, ge=0, title="Least stop words", description="Different ones of 8 (Gopher: 2).")
 
+    def checks(self) -> tuple[Check, ...]:
+        """In the order of datatrove's block."""
+        return (
+            SOME_TEXT,
+            at_least("gopher_quality.mean_word_chars", "min_word_chars", self.min_word_chars),
+            at_most("gopher_quality.mean_word_chars", "max_word_chars", self.max_word_chars),
+            at_most("gopher_quality.hashes", "max_symbols", self.max_symbols),
+            at_most("gopher_quality.ellipses", "max_symbols", self.max_symbols),
+            at_most("gopher_quality.bullet_lines", "max_bullets", self.max_bullets),
+            at_most("gopher_quality.ellipsis_lines", "max_ellipses", self.max_ellipses),
+            at_least("gopher_quality.alphabetic", "min_alphabetic", self.min_alphabetic),
+            at_least("gopher_quality.stop_words", "min_stop_words", self.min_stop_words),
+        )
 
-class GopherRepetitionRule(Settings, title="Gopher repetition"):
+
+class GopherRepetitionRule(MeasuredRule, title="Gopher repetition"):
     """Does not repeat itself (Rae et al. 2021, table A1)."""
 
     rule: Literal["gopher_repetition"] = "gopher_repetition"
@@ -58,20 +77,36 @@ class GopherRepetitionRule(Settings, title="Gopher repetition"):
     max_duplicate_lines: Share = Field(0.3, title="Duplicate lines", description="Share (Gopher: 0.3).")
     max_paragraph_chars: Share = Field(0.2, title="Duplicate paragraph characters", description="(Gopher: 0.2)")
     max_line_chars: Share = Field(0.2, title="Duplicate line characters", description="(Gopher: 0.2)")
-    top_ngrams: tuple[tuple[int, float], ...] = Field(
+    top_ngrams: tuple[tuple[Literal[2, 3, 4], Share], ...] = Field(
         ((2, 0.2), (3, 0.18), (4, 0.16)),
         title="Commonest n-grams",
         description="n and the most characters in the commonest, as a share (Gopher: 2-4 words, 0.2, 0.18, 0.16).",
     )
-    duplicate_ngrams: tuple[tuple[int, float], ...] = Field(
+    duplicate_ngrams: tuple[tuple[Literal[5, 6, 7, 8, 9, 10], Share], ...] = Field(
         ((5, 0.25), (6, 0.24), (7, 0.23), (8, 0.22), (9, 0.21), (10, 0.20)),
         title="Duplicate n-grams",
         description="n and the most characters in repeated ones, as a share (Gopher: 5-10 words, 0.15 down to 0.10).",
     )
 
+    def checks(self) -> tuple[Check, ...]:
+        """In the order of datatrove's block."""
+        measures = "gopher_repetition"
+        return (
+            SOME_TEXT,
+            at_most(f"{measures}.paragraphs", "max_duplicate_paragraphs", self.max_duplicate_paragraphs),
+            at_most(f"{measures}.paragraph_chars", "max_paragraph_chars", self.max_paragraph_chars),
+            at_most(f"{measures}.lines", "max_duplicate_lines", self.max_duplicate_lines),
+            at_most(f"{measures}.line_chars", "max_line_chars", self.max_line_chars),
+            *(at_most(f"{measures}.top_{n}_grams", f"top_ngrams.{n}", share) for n, share in self.top_ngrams),
+            *(
+                at_most(f"{measures}.repeated_{n}_grams", f"duplicate_ngrams.{n}", share)
+                for n, share in self.duplicate_ngrams
+            ),
+        )
 
-class C4Rule(Settings, title="C4"):
-    """Has sentences (Raffel et al. 2020). The block's edits of lines are not taken over: documents stay as they are."""
+
+class C4Rule(MeasuredRule, title="C4"):
+    """Has sentences (Raffel et al. 2020, section 2.2). Its edits of lines are not taken over: documents stay as is."""
 
     rule: Literal["c4"] = "c4"
     min_sentences: PositiveInt = Field(3, title="Least sentences", description="In lines that count (C4: 5).")
@@ -82,9 +117,20 @@ class C4Rule(Settings, title="C4"):
         True, title="Curly brackets", description="Keep pages with { (C4: no); LaTeX has them."
     )
 
+    def checks(self) -> tuple[Check, ...]:
+        """datatrove's block goes line by line; what it would meet first is not kept apart."""
+        lines = "c4.finished_" if self.terminal_punctuation else "c4."
+        curly = () if self.curly_brackets else (at_most(f"{lines}curly_lines", "curly_brackets", 0),)
+        return (
+            SOME_TEXT,
+            at_most(f"{lines}lorem_lines", "lorem_ipsum", 0),
+            *curly,
+            at_least(f"{lines}sentences", "min_sentences", self.min_sentences),
+        )
 
-class FineWebRule(Settings, title="FineWeb"):
-    """Lines look like paragraphs (Penedo et al. 2024)."""
+
+class FineWebRule(MeasuredRule, title="FineWeb"):
+    """Lines look like paragraphs (Penedo et al. 2024, section 3.6)."""
 
     rule: Literal["fineweb"] = "fineweb"
     min_finished_lines: Share = Field(
@@ -94,117 +140,12 @@ class FineWebRule(Settings, title="FineWeb"):
     max_duplicate_chars: Share = Field(0.1, title="Duplicate lines", description="Share of text (FineWeb: 0.01).")
     max_line_breaks: Share = Field(0.3, title="Line breaks", description="For each word (FineWeb: 0.3).")
 
-
-QualitySettings = GopherQualityRule | GopherRepetitionRule | C4Rule | FineWebRule
-
-# The setting behind each of the blocks' reasons; for n-grams the pair (n, share) names itself.
-REASONS: Mapping[str, str] = {
-    "gopher_below_avg_threshold": "min_word_chars",
-    "gopher_above_avg_threshold": "max_word_chars",
-    "gopher_too_many_hashes": "max_symbols",
-    "gopher_too_many_ellipsis": "max_symbols",
-    "gopher_too_many_bullets": "max_bullets",
-    "gopher_too_many_end_ellipsis": "max_ellipses",
-    "gopher_below_alpha_threshold": "min_alphabetic",
-    "gopher_enough_stop_words": "min_stop_words",
-    "dup_para_frac": "max_duplicate_paragraphs",
-    "dup_line_frac": "max_duplicate_lines",
-    "dup_para_char_frac": "max_paragraph_chars",
-    "dup_line_char_frac": "max_line_chars",
-    "too_few_sentences": "min_sentences",
-    "curly_bracket": "curly_brackets",
-    "line_punct_ratio": "min_finished_lines",
-    "short_line_ratio": "max_short_lines",
-    "char_dup_ratio": "max_duplicate_chars",
-    "list_ratio": "max_line_breaks",
-}
-
-
-def gopher_quality(document: Document, settings: GopherQualityRule) -> Verdict:
-    """datatrove's GopherQualityFilter, without its limits of length."""
-    return _block_verdict(document, settings, _gopher_quality_block(settings))
-
-
-def gopher_repetition(document: Document, settings: GopherRepetitionRule) -> Verdict:
-    """datatrove's GopherRepetitionFilter."""
-    return _block_verdict(document, settings, _gopher_repetition_block(settings))
-
-
-def c4(document: Document, settings: C4Rule) -> Verdict:
-    """datatrove's C4QualityFilter."""
-    return _block_verdict(document, settings, _c4_block(settings))
-
-
-def fineweb(document: Document, settings: FineWebRule) -> Verdict:
-    """datatrove's FineWebQualityFilter."""
-    return _block_verdict(document, settings, _fineweb_block(settings))
-
-
-def _block_verdict(document: Document, settings: QualitySettings, block: BaseFilter) -> Verdict:
-    if not re.search(r"\w", document.text):  # the blocks divide by the number of words
-        return Verdict(document.doc_id, settings.rule, "no words", "some words", keep=False)
-    result = block.filter(TroveDocument(text=document.text, id=document.doc_id))
-    if result is True:
-        return Verdict(document.doc_id, settings.rule, "passed", "all", keep=True)
-    reason = str(result[1]) if isinstance(result, tuple) else "dropped"
-    return Verdict(document.doc_id, settings.rule, reason, _threshold(settings, reason), keep=False)
-
-
-def _threshold(settings: QualitySettings, reason: str) -> str:
-    if name := REASONS.get(reason):
-        return f"{name} {getattr(settings, name):g}"
-    ngram = re.fullmatch(r"(?:top|duplicated)_(\d+)_(?:n_)?grams?", reason)
-    if ngram and isinstance(settings, GopherRepetitionRule):
-        shares = settings.top_ngrams if reason.startswith("top") else settings.duplicate_ngrams
-        return f"{dict(shares)[int(ngram[1])]:g}"
-    return "none"
-
-
-@lru_cache
-def _gopher_quality_block(settings: GopherQualityRule) -> BaseFilter:
-    return GopherQualityFilter(
-        min_doc_words=None,
-        max_doc_words=None,
-        min_avg_word_length=settings.min_word_chars,
-        max_avg_word_length=settings.max_word_chars,
-        max_symbol_word_ratio=settings.max_symbols,
-        max_bullet_lines_ratio=settings.max_bullets,
-        max_ellipsis_lines_ratio=settings.max_ellipses,
-        max_non_alpha_words_ratio=settings.min_alphabetic,
-        min_stop_words=settings.min_stop_words,
-        language=WORDS,
-    )
-
-
-@lru_cache
-def _gopher_repetition_block(settings: GopherRepetitionRule) -> BaseFilter:
-    return GopherRepetitionFilter(
-        dup_para_frac=settings.max_duplicate_paragraphs,
-        dup_line_frac=settings.max_duplicate_lines,
-        dup_para_char_frac=settings.max_paragraph_chars,
-        dup_line_char_frac=settings.max_line_chars,
-        top_n_grams=settings.top_ngrams,
-        dup_n_grams=settings.duplicate_ngrams,
-        language=WORDS,
-    )
-
-
-@lru_cache
-def _c4_block(settings: C4Rule) -> BaseFilter:
-    return C4QualityFilter(
-        min_num_sentences=settings.min_sentences,
-        filter_no_terminal_punct=settings.terminal_punctuation,
-        filter_curly_bracket=not settings.curly_brackets,
-        language=WORDS,
-    )
-
-
-@lru_cache
-def _fineweb_block(settings: FineWebRule) -> BaseFilter:
-    return FineWebQualityFilter(
-        line_punct_thr=settings.min_finished_lines,
-        short_line_thr=settings.max_short_lines,
-        char_duplicates_ratio=settings.max_duplicate_chars,
-        new_line_ratio=settings.max_line_breaks,
-        language=WORDS,
-    )
+    def checks(self) -> tuple[Check, ...]:
+        """In the order of datatrove's block."""
+        return (
+            SOME_TEXT,
+            at_least("fineweb.finished_lines", "min_finished_lines", self.min_finished_lines),
+            at_most("fineweb.short_lines", "max_short_lines", self.max_short_lines),
+            at_most("fineweb.repeated_line_chars", "max_duplicate_chars", self.max_duplicate_chars),
+            at_most("fineweb.line_breaks", "max_line_breaks", self.max_line_breaks),
+        )

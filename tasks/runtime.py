@@ -1,9 +1,23 @@
 """The runtime: the place where a recipe is built. Nothing in it changes a key or renames a directory."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
+
+
+class SlurmSettings(BaseModel):
+    """What a cluster wants to know of a job."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Slurm")
+
+    partition: str = Field(title="Partition", description="Where the jobs run.")
+    time_limit: str = Field("24:00:00", title="Time limit", description="Of each array task.")
+    qos: str = Field("", title="Quality of service", description="Empty: the cluster's own.")
+    sbatch: Mapping[str, str] = Field(
+        default_factory=dict, title="sbatch options", description="More of them by name, such as account."
+    )
 
 
 class Runtime(BaseModel):
@@ -14,6 +28,13 @@ class Runtime(BaseModel):
     store: Path = Field(Path("store"), title="Store", description="Directory of sealed stage outputs.")
     data: Path = Field(Path(), title="Data", description="Directory that a recipe's relative paths start from.")
     workers: PositiveInt = Field(1, title="Workers", description="Processes for the stages that work on documents.")
+    executor: Literal["local", "ray", "slurm"] = Field(
+        "local", title="Executor", description="Where those processes run: here, in a Ray cluster, as Slurm jobs."
+    )
+    worker_memory_gb: float = Field(
+        4.0, gt=0, title="Memory of a worker", description="What ray and slurm are asked for."
+    )
+    slurm: SlurmSettings | None = Field(None, title="Slurm", description="Needed by the executor slurm.")
     processes: PositiveInt = Field(
         1, title="Training processes", description="Ranks that torchrun starts on this node."
     )
@@ -28,3 +49,13 @@ class Runtime(BaseModel):
     keep_checkpoints: PositiveInt = Field(2, title="Checkpoints kept", description="The newest ones; older ones go.")
     max_restarts: int = Field(3, ge=0, title="Restarts", description="Times that torchrun restarts failed ranks.")
     evaluate_batch: PositiveInt = Field(8, title="Evaluation batch", description="Requests that are scored at once.")
+
+    @model_validator(mode="after")
+    def _has_effect(self) -> Self:
+        if (self.executor == "slurm") != (self.slurm is not None):
+            raise ValueError(
+                "executor: slurm needs `slurm.partition`."
+                if self.slurm is None
+                else f"`slurm` has no effect with executor: {self.executor}."
+            )
+        return self

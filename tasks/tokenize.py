@@ -4,42 +4,40 @@ In:  documents   Parquet files of documents
      tokenizer   files of a Hugging Face tokenizer directory
 Out: shards/00000.arrow ...   token shards (`domainlm.trainer.shards`) of about `shard_tokens` tokens each
      tokens.json              what the shards are: `TokenizedCorpus`
-Counts: tokens (also by licence, `tokens.<licence>`), text_bytes, bytes_per_token.
+Counts: tokens (also by licence, `tokens.<licence>`), text_bytes, bytes_per_token; which encoder made the ids
+(`encoded_by.fastokens` or `encoded_by.tokenizers`, documents), how many slices of text were given to both
+(`slices_compared`) and in how many they did not agree (`slices_differing`; `tokenizers` then encodes everything).
 
-Pass 1 encodes each document file into an unshuffled shard; pass 2 gathers the documents into the final shards by memory
-map, in the order of a keyed hash of their ids. So the order is that of the documents and not of their files, a rank
-holds one shard in memory, and the driver 16 bytes a document.
+Pass 1 encodes pieces of text (8 to 256 MB) into unshuffled shards; pass 2 gathers the documents into the final shards
+by memory map, in the order of a keyed hash of their ids. So the order is that of the documents and not of their files,
+a rank holds one piece or one final shard in memory, and the driver 28 bytes a document.
 """
 
 import dataclasses
 import json
-import os
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
-from hashlib import blake2b
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
-from tokenizers import Tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from domainlm.tasks.document_shards import EmptyCorpus, run_shards
+from domainlm.tasks.encoder import choose_encoder
 from domainlm.tasks.engine import MARKS, clear_marks
 from domainlm.tasks.manifest import Books
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
+from domainlm.tasks.token_columns import shard_bounds, shuffle
+from domainlm.tasks.token_passes import EncodePiece, GatherShard, cut_pieces
 from domainlm.trainer import strict
 from domainlm.trainer.mixture import ShardInfo
-from domainlm.trainer.shards import MAX_SHARD_TOKENS, Shard, ShardHeader, TokenDocument, file_sha256, write_shard
+from domainlm.trainer.shards import MAX_SHARD_TOKENS, ShardHeader, file_sha256
 
-BATCH_DOCUMENTS = 256
+log = logging.getLogger(__name__)
+
 INDEX = "tokens.json"
 
 
@@ -66,73 +64,24 @@ class TokenizedCorpus:
     shards: tuple[ShardInfo, ...]
 
 
-@dataclass(frozen=True)
-class EncodeShard:
-    """Pass 1: one document file into one unshuffled token shard; an empty file leaves none."""
-
-    files: tuple[Path, ...]
-    tokenizer: Path
-    header: ShardHeader
-    out: Path
-
-    def __call__(self, rank: int) -> Mapping[str, int]:
-        """Encode file number `rank`."""
-        tokenizer = load_encoder(self.tokenizer)
-        documents: list[TokenDocument] = []
-        text_bytes = 0
-        with _one_thread(), pq.ParquetFile(self.files[rank]) as file:
-            for batch in file.iter_batches(BATCH_DOCUMENTS, columns=["doc_id", "source", "license", "text"]):
-                documents += encode_batch(batch, tokenizer, self.header)
-                text_bytes += pc.sum(pc.binary_length(batch["text"])).as_py()
-        if documents:
-            self.out.mkdir(parents=True, exist_ok=True)
-            write_shard(self.out / f"{rank:05d}.arrow", documents, self.header)
-        return {"documents": len(documents), "text_bytes": text_bytes}
-
-
-@dataclass(frozen=True)
-class GatherShard:
-    """Pass 2: documents `bounds[rank]..bounds[rank + 1]` of the shuffle into one final shard."""
-
-    encoded: tuple[Path, ...]
-    plan: Path
-    bounds: tuple[int, ...]
-    header: ShardHeader
-    out: Path
-    infos: Path
-
-    def __call__(self, rank: int) -> Mapping[str, int]:
-        """Gather final shard number `rank`."""
-        places = np.load(self.plan, mmap_mode="r")[self.bounds[rank] : self.bounds[rank + 1]]
-        shards = [Shard.open(path) for path in self.encoded]
-        documents = [shards[file].document(row) for file, row in places.tolist()]
-        for directory in (self.out, self.infos):
-            directory.mkdir(parents=True, exist_ok=True)
-        info = write_shard(self.out / f"{rank:05d}.arrow", documents, self.header)
-        (self.infos / f"{rank:05d}.json").write_text(json.dumps(dataclasses.asdict(info)))
-        by_license = Counter[str]()
-        for document in documents:
-            by_license[f"tokens.{document.license}"] += len(document.tokens)
-        return {"shards": info.documents, "tokens": info.tokens, **by_license}
-
-
 @stage(version=1, disk_factor=4.0, resumes=True)
 def tokenize(config: TokenizeConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
-    """Encode by document file, then gather by final shard."""
+    """Encode by piece, then gather by final shard."""
     scratch = out / MARKS
-    files = tuple(inputs["documents"].paths())
     directory = tokenizer_directory(inputs)
     header = read_header(directory)
-    encode = EncodeShard(files, directory, header, scratch / "encoded")
-    counts = run_shards(encode, len(files), out, runtime, name="encode")
-    if not counts.get("documents"):
+    pieces = cut_pieces(inputs["documents"].paths())
+    if not pieces:
         raise EmptyCorpus("no document to tokenize: this corpus is empty. Look at what the filters dropped.")
-    encoded = tuple(sorted((scratch / "encoded").glob("*.arrow")))
-    places, lengths = shuffle(encoded, config.shuffle_seed)
+    encoder = choose_encoder(directory)
+    first = EncodePiece(pieces, directory, encoder, header, config.shuffle_seed, scratch / encoder)
+    encode, counts = encode_pieces(first, out, runtime)
+    encoded = tuple(sorted(encode.out.glob("*.arrow")))
+    places = shuffle(encoded)
     np.save(scratch / "plan.npy", places)
-    bounds = shard_bounds(lengths, config.shard_tokens)
-    gather = GatherShard(encoded, scratch / "plan.npy", bounds, header, out / "shards", scratch / "infos")
-    gathered = run_shards(gather, len(bounds) - 1, out, runtime, name="gather")
+    bounds = shard_bounds(places[:, 2], config.shard_tokens)
+    last = GatherShard(encoded, scratch / "plan.npy", bounds, header, out / "shards", scratch / "infos")
+    gathered = run_shards(last, len(bounds) - 1, out, runtime, name="gather")
     infos = (strict.load(ShardInfo, path) for path in sorted((scratch / "infos").glob("*.json")))
     save_index(TokenizedCorpus(header, tuple(infos)), out / INDEX)
     clear_marks(out)
@@ -143,42 +92,23 @@ def tokenize(config: TokenizeConfig, inputs: Inputs, out: Path, runtime: Runtime
             "tokens": gathered["tokens"],
             "text_bytes": counts["text_bytes"],
             "bytes_per_token": round(counts["text_bytes"] / gathered["tokens"], 4),
+            f"encoded_by.{encode.encoder}": counts["documents"],
+            **{name: counts[name] for name in ("slices_compared", "slices_differing")},
             **{name: count for name, count in gathered.items() if name.startswith("tokens.")},
         },
     )
 
 
-def encode_batch(batch: pa.RecordBatch, tokenizer: Tokenizer, header: ShardHeader) -> Iterator[TokenDocument]:
-    """[bos] + tokens + [eos] of each document. Text that spells a special token is encoded as the text it is."""
-    names = (batch[name].to_pylist() for name in ("doc_id", "source", "license"))
-    encodings = tokenizer.encode_batch_fast(batch["text"].to_pylist(), add_special_tokens=False)
-    for doc_id, source, license_, encoding in zip(*names, encodings, strict=True):
-        ids = np.array([header.bos_id, *encoding.ids, header.eos_id], np.uint32)
-        tokens = ids.astype(np.uint16) if header.token_dtype == np.uint16 else ids
-        yield TokenDocument(doc_id, source, license_, tokens)
-
-
-def shuffle(encoded: tuple[Path, ...], seed: int) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
-    """Places (file, row) and lengths of all documents, in the order of a hash of their ids keyed by `seed`."""
-    key = seed.to_bytes(16, "little")
-    hashes, places, lengths = [], [], []
-    for number, path in enumerate(encoded):
-        shard = Shard.open(path)
-        ids = (blake2b(doc_id.encode(), digest_size=8, key=key).digest() for doc_id in shard.doc_ids.to_pylist())
-        hashes.append(np.frombuffer(b"".join(ids), ">u8"))
-        places.append(np.stack([np.full(shard.num_documents, number), np.arange(shard.num_documents)], axis=1))
-        lengths.append(np.diff(shard.offsets).astype(np.int64))
-    order = np.argsort(np.concatenate(hashes), kind="stable")
-    return np.concatenate(places)[order].astype(np.int32), np.concatenate(lengths)[order]
-
-
-def shard_bounds(lengths: npt.NDArray[np.int64], shard_tokens: int) -> tuple[int, ...]:
-    """Where to cut the shuffled documents into shards of even size, `shard_tokens` or a little less or more."""
-    ends = lengths.cumsum()
-    num_shards = max(1, round(int(ends[-1]) / shard_tokens))
-    targets = ends[-1] * np.arange(1, num_shards) // num_shards
-    cuts = np.searchsorted(ends, targets, side="left") + 1
-    return (0, *(int(cut) for cut in np.unique(cuts) if cut < len(lengths)), len(lengths))
+def encode_pieces(encode: EncodePiece, out: Path, runtime: Runtime) -> tuple[EncodePiece, Mapping[str, int]]:
+    """Pass 1; once more with `tokenizers` where `fastokens` failed or gave other ids. Returns how, and its counts."""
+    counts = run_shards(encode, len(encode.pieces), out, runtime, name=f"encode-{encode.encoder}")
+    differ = counts.get("slices_differing", 0)
+    if not differ and not counts.get("failed"):
+        return encode, counts
+    log.warning("fastokens gave other ids than tokenizers, or none; tokenizers encodes this corpus instead.")
+    again = dataclasses.replace(encode, encoder="tokenizers", out=encode.out.with_name("tokenizers"))
+    compared = {"slices_compared": counts.get("slices_compared", 0), "slices_differing": differ}
+    return again, run_shards(again, len(again.pieces), out, runtime, name="encode-tokenizers") | compared
 
 
 def tokenizer_directory(inputs: Inputs) -> Path:
@@ -197,6 +127,8 @@ def read_header(directory: Path) -> ShardHeader:
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"{directory} has a {type(tokenizer).__name__}; a fast tokenizer (tokenizer.json) is needed.")
+    if json.loads((directory / "tokenizer.json").read_bytes())["model"].get("dropout"):
+        raise ValueError(f"{directory} has BPE dropout: its ids differ from run to run. Set `dropout` to null.")
     eos_id = tokenizer.eos_token_id
     if eos_id is None:
         raise ValueError(f"{directory} names no eos_token, and every document ends with one; add it to its config.")
@@ -208,15 +140,6 @@ def read_header(directory: Path) -> ShardHeader:
     )
 
 
-def load_encoder(directory: Path) -> Tokenizer:
-    """The tokenizer, for text in which special tokens have no meaning."""
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-    tokenizer.encode_special_tokens = True
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
-
-
 def save_index(corpus: TokenizedCorpus, path: Path) -> None:
     """Write `tokens.json`."""
     path.write_text(json.dumps(dataclasses.asdict(corpus), indent=1, sort_keys=True) + "\n")
@@ -225,18 +148,3 @@ def save_index(corpus: TokenizedCorpus, path: Path) -> None:
 def load_index(path: Path) -> TokenizedCorpus:
     """Read `tokens.json`."""
     return strict.load(TokenizedCorpus, path)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keep `tokenizers` from starting a thread a core in each of our workers, which are as many as wanted."""
-    name = "TOKENIZERS_PARALLELISM"
-    before = os.environ.get(name)
-    os.environ[name] = "false"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before

@@ -54,6 +54,17 @@ class TokenDocument:
 
 
 @dataclass(frozen=True)
+class ShardColumns:
+    """Tokenised documents as columns: document i is `tokens[offsets[i]:offsets[i + 1]]`."""
+
+    doc_ids: pa.StringArray
+    sources: pa.StringArray
+    licenses: pa.StringArray
+    offsets: npt.NDArray[np.int64]
+    tokens: Tokens
+
+
+@dataclass(frozen=True)
 class Shard:
     """An open, memory-mapped shard."""
 
@@ -107,27 +118,38 @@ def write_shard(path: Path, documents: Sequence[TokenDocument], header: ShardHea
     Raises:
         ValueError: a document is not [bos] ... [eos], holds a token outside the vocabulary, or all are too many.
     """
-    if not documents:
-        raise ValueError(f"no documents for {path}; a shard holds at least one.")
-    for document in documents:
-        _check_document(document, header)
-    lengths = np.array([len(document.tokens) for document in documents], dtype=np.int64)
-    if lengths.sum() > MAX_SHARD_TOKENS:
-        raise ValueError(f"{lengths.sum():,} tokens for {path}; a shard holds {MAX_SHARD_TOKENS:,} at most: split it.")
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    values = np.concatenate([document.tokens for document in documents]).astype(header.token_dtype, copy=False)
-    columns = [
-        pa.array([document.doc_id for document in documents], pa.string()),
-        pa.array([document.source for document in documents], pa.string()),
-        pa.array([document.license for document in documents], pa.string()),
-        pa.ListArray.from_arrays(pa.array(offsets), pa.array(values)),
+    return write_columns(path, columns_of(documents, header), header)
+
+
+def columns_of(documents: Sequence[TokenDocument], header: ShardHeader) -> ShardColumns:
+    """The documents as the columns of a shard."""
+    lengths = [len(document.tokens) for document in documents]
+    return ShardColumns(
+        doc_ids=pa.array([document.doc_id for document in documents], pa.string()),
+        sources=pa.array([document.source for document in documents], pa.string()),
+        licenses=pa.array([document.license for document in documents], pa.string()),
+        offsets=np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)]),
+        tokens=np.concatenate([np.zeros(0, header.token_dtype), *(document.tokens for document in documents)]),
+    )
+
+
+def write_columns(path: Path, columns: ShardColumns, header: ShardHeader) -> ShardInfo:
+    """As `write_shard`, from whole columns."""
+    _check_columns(path, columns, header)
+    arrays = [
+        columns.doc_ids,
+        columns.sources,
+        columns.licenses,
+        pa.ListArray.from_arrays(
+            pa.array(columns.offsets.astype(np.int32)), pa.array(columns.tokens.astype(header.token_dtype, copy=False))
+        ),
     ]
     schema = _schema(header)
     partial = path.with_suffix(".partial")
     with pa.OSFile(str(partial), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-        writer.write_batch(pa.record_batch(columns, schema=schema))
+        writer.write_batch(pa.record_batch(arrays, schema=schema))
     partial.replace(path)
-    return ShardInfo(f"shards/{path.name}", int(offsets[-1]), len(documents), file_sha256(path))
+    return ShardInfo(f"shards/{path.name}", int(columns.offsets[-1]), len(columns.doc_ids), file_sha256(path))
 
 
 def file_sha256(path: Path) -> str:
@@ -181,15 +203,26 @@ def _check_layout(path: Path, schema: pa.Schema, num_batches: int, header: Shard
         )
 
 
-def _check_document(document: TokenDocument, header: ShardHeader) -> None:
-    tokens = document.tokens
-    if len(tokens) < 2 or tokens[0] != header.bos_id or tokens[-1] != header.eos_id:
+def _check_columns(path: Path, columns: ShardColumns, header: ShardHeader) -> None:
+    if not len(columns.doc_ids):
+        raise ValueError(f"no documents for {path}; a shard holds at least one.")
+    if columns.offsets[-1] > MAX_SHARD_TOKENS:
         raise ValueError(
-            f"document {document.doc_id} has tokens {tokens[:3]}..., but must begin with bos {header.bos_id} "
-            f"and end with eos {header.eos_id}; add them when tokenising."
+            f"{columns.offsets[-1]:,} tokens for {path}; a shard holds {MAX_SHARD_TOKENS:,} at most: split it."
+        )
+    begins, ends, tokens = columns.offsets[:-1], columns.offsets[1:], columns.tokens
+    wrong = ends - begins < 2
+    if not wrong.any():
+        wrong = (tokens[begins] != header.bos_id) | (tokens[ends - 1] != header.eos_id)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"document {columns.doc_ids[row]} has tokens {tokens[begins[row] : ends[row]][:3]}..., but must begin with "
+            f"bos {header.bos_id} and end with eos {header.eos_id}; add them when tokenising."
         )
     if int(tokens.max()) >= header.vocab_size:
+        row = int(np.searchsorted(ends, int(tokens.argmax()), side="right"))
         raise ValueError(
-            f"document {document.doc_id} holds token {int(tokens.max())}, but the vocabulary has {header.vocab_size:,} "
-            f"entries; tokenise with the tokenizer that the header names."
+            f"document {columns.doc_ids[row]} holds token {int(tokens.max())}, but the vocabulary has "
+            f"{header.vocab_size:,} entries; tokenise with the tokenizer that the header names."
         )

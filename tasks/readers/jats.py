@@ -5,14 +5,16 @@ Tables, figures, formulas set as LaTeX, footnotes, references and the marks that
 
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
 
 from lxml import etree
 
 from domainlm.tasks.documents import UNKNOWN_LICENSE, DeadLetter
 from domainlm.tasks.licenses import License, from_prose, from_url
-from domainlm.tasks.readers.record import MAX_RECORD_BYTES, Fields, Record, dead, text_fault
-from domainlm.tasks.readers.xml import RefusedXml, flat_text, parse, text_of
+from domainlm.tasks.readers.piece import Piece
+from domainlm.tasks.readers.record import Record, Settings, Unreadable, check_text, dead
+from domainlm.tasks.readers.streams import BrokenStream, whole
+from domainlm.tasks.readers.text import file_id
+from domainlm.tasks.readers.xml import flat_text, parse, text_of
 
 HREF = "{http://www.w3.org/1999/xlink}href"
 _OUT = ("table-wrap", "fig", "fig-group", "tex-math", "fn", "fn-group", "ref-list", "supplementary-material", "media")
@@ -21,36 +23,32 @@ _EMPTY_BRACKETS = re.compile(r"\s*[\[(][\s,;\u2013-]*[\])]")  # what is left of 
 _EVIDENCE_CHARACTERS = 500
 
 
-def read(path: Path, name: str, fields: Fields) -> Iterator[Record | DeadLetter]:
+def read(piece: Piece, settings: Settings) -> Iterator[Record | DeadLetter]:
     """The one record of the file."""
-    with path.open("rb") as file:
-        raw = file.read(MAX_RECORD_BYTES + 1)
-    if len(raw) > MAX_RECORD_BYTES:
-        yield dead(name, 0, f"an article of more than {MAX_RECORD_BYTES:,} bytes", raw)
-        return
+    raw = b""
     try:
+        raw = whole(piece)
         root = parse(raw)
-    except RefusedXml as error:
-        yield dead(name, 0, str(error), raw)
-        return
-    article = next(root.iter("article"), None)
-    meta = None if article is None else article.find("front/article-meta")
-    if article is None or meta is None:
-        yield dead(name, 0, f"no article with front matter, but <{root.tag}>", raw)
-        return
-    yield _record(article, meta, name, raw)
+        article = next(root.iter("article"), None)
+        meta = None if article is None else article.find("front/article-meta")
+        if article is None or meta is None:
+            raise Unreadable(f"no article with front matter, but <{root.tag}>")
+        yield _record(article, meta, piece.name)
+    except BrokenStream as error:
+        yield error.letter(piece.name)
+    except Unreadable as fault:
+        yield dead(piece.name, 0, str(fault), raw or fault.raw)
 
 
-def _record(article: etree._Element, meta: etree._Element, name: str, raw: bytes) -> Record | DeadLetter:
+def _record(article: etree._Element, meta: etree._Element, name: str) -> Record:
     license = _license(meta)
     ids = _ids(meta)
     metadata = _metadata(article, meta, ids)
     text = _text(article, meta)
-    if fault := text_fault(text):
-        return dead(name, 0, fault, raw)
+    check_text(text)
     doi = ids.get("doi", "")
     return Record(
-        native_id=ids.get("pmc") or ids.get("pmid") or doi or str(PurePosixPath(name).with_suffix("")),
+        native_id=ids.get("pmc") or ids.get("pmid") or doi or file_id(name),
         text=text,
         offset=0,
         license=license,

@@ -3,55 +3,51 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from domainlm.tasks.documents import DeadLetter
-from domainlm.tasks.readers.record import Fields, Record, dead, from_fields
+from domainlm.tasks.readers.columns import BATCH_ROWS, records
+from domainlm.tasks.readers.piece import Piece, Span, row_spans
+from domainlm.tasks.readers.record import Record, Settings, dead
 
-BATCH_ROWS = 256
+FAULTS = (pa.ArrowException, OSError)
 
 
-def read(path: Path, name: str, fields: Fields) -> Iterator[Record | DeadLetter]:
+def spans(path: Path) -> list[Span | None]:
+    """Row groups, several to a span."""
+    try:
+        metadata = pq.read_metadata(path)
+    except FAULTS:
+        return [None]
+    groups = (metadata.row_group(number) for number in range(metadata.num_row_groups))
+    return row_spans((group.total_byte_size, group.num_rows) for group in groups)
+
+
+def read(piece: Piece, settings: Settings) -> Iterator[Record | DeadLetter]:
     """Records in the order of the file; offsets are row numbers from 0."""
     try:
-        file = pq.ParquetFile(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        yield dead(name, 0, f"not a readable Parquet file: {_first_line(error)}")
+        file = pq.ParquetFile(piece.path)
+    except FileNotFoundError:
+        raise
+    except FAULTS as error:
+        yield dead(piece.name, 0, f"not a readable Parquet file: {_first_line(error)}")
         return
     with file:
-        _check_columns(file.schema_arrow, fields, name)
-        row = 0
-        for group in range(file.num_row_groups):
+        span = piece.span or Span(0, file.num_row_groups)
+        row = span.first_row
+        for group in range(span.start, span.end):
             end = row + file.metadata.row_group(group).num_rows
             try:
                 for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
-                    for i in range(batch.num_rows):
-                        yield _record(batch, i, fields, name, row)
+                    for record in records(batch, row, piece.name, settings):
+                        yield record
                         row += 1
-            except (pa.ArrowException, OSError) as error:
+            except FAULTS as error:
                 for lost in range(row, end):
-                    yield dead(name, lost, f"row group {group} is damaged: {_first_line(error)}")
+                    yield dead(piece.name, lost, f"row group {group} is damaged: {_first_line(error)}")
             row = end
 
 
-def _record(batch: pa.RecordBatch, i: int, fields: Fields, name: str, row: int) -> Record | DeadLetter:
-    values: dict[str, object] = {}
-    for column in batch.schema.names:
-        try:
-            values[column] = batch.column(column)[i].as_py()
-        except UnicodeDecodeError as bad:  # Arrow does not check what a writer called text
-            return dead(name, row, f"invalid UTF-8 in {column!r} at byte {bad.start}", bytes(bad.object))
-    raw = orjson.dumps(values, default=str, option=orjson.OPT_NON_STR_KEYS)
-    return from_fields(values, fields, name, row, raw)
-
-
-def _check_columns(schema: pa.Schema, fields: Fields, name: str) -> None:
-    missing = [column for column in (fields.text, fields.id) if column and column not in schema.names]
-    if missing:
-        raise ValueError(f"{name} has no column {missing[0]!r}; it has {schema.names}. Name the right one in `fields`.")
-
-
 def _first_line(error: Exception) -> str:
-    return str(error).splitlines()[0][:200]
+    return str(error).partition("\n")[0]

@@ -1,25 +1,30 @@
-"""Plain text: one UTF-8 file is one document, and its name without the suffix is its id."""
+"""Plain text: one file is one document, and its name without the suffix is its id."""
 
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from domainlm.tasks.documents import DeadLetter
-from domainlm.tasks.readers.record import MAX_RECORD_BYTES, Fields, Record, dead, text_fault
+from domainlm.tasks.readers.piece import Piece
+from domainlm.tasks.readers.record import Record, Settings, Unreadable, check_text, dead, decoded
+from domainlm.tasks.readers.streams import BrokenStream, whole
 
 
-def read(path: Path, name: str, fields: Fields) -> Iterator[Record | DeadLetter]:
+def read(piece: Piece, settings: Settings) -> Iterator[Record | DeadLetter]:
     """The one record of the file."""
-    with path.open("rb") as file:
-        raw = file.read(MAX_RECORD_BYTES + 1)
-    if len(raw) > MAX_RECORD_BYTES:
-        yield dead(name, 0, f"a text of more than {MAX_RECORD_BYTES:,} bytes", raw)
-        return
+    raw = b""
     try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as bad:
-        yield dead(name, 0, f"invalid UTF-8 at byte {bad.start}", raw)
-        return
-    if fault := text_fault(text):
-        yield dead(name, 0, fault, raw)
-        return
-    yield Record(str(PurePosixPath(name).with_suffix("")), text, 0)
+        raw = whole(piece)
+        text = decoded(raw, settings.encoding).removeprefix("\ufeff")
+        check_text(text)
+    except BrokenStream as error:
+        yield error.letter(piece.name)
+    except Unreadable as fault:
+        yield dead(piece.name, 0, str(fault), raw or fault.raw)
+    else:
+        yield Record(file_id(piece.name), text, 0)
+
+
+def file_id(name: str) -> str:
+    """The id of a file that is one document: its name without the suffix of its format and of its compression."""
+    path = PurePosixPath(name)
+    return str((path.with_suffix("") if path.suffix in (".gz", ".zst") else path).with_suffix(""))

@@ -2,29 +2,23 @@
 
 from lxml import etree
 
+from domainlm.tasks.readers.record import Unreadable
 
-class RefusedXml(ValueError):
-    """XML that is malformed, or that asks for what no document needs."""
+_PARSER = etree.XMLParser(
+    resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=True, remove_pis=True
+)
 
 
 def parse(raw: bytes) -> etree._Element:
-    """The root element, without comments and namespaces; raises RefusedXml with the reason."""
+    """The root element, without comments and namespaces; raises Unreadable with the reason."""
     if b"<!ENTITY" in raw:  # before any parser sees it; in other encodings the reference below is refused
-        raise RefusedXml("the document declares entities of its own")
-    parser = etree.XMLParser(
-        resolve_entities=False,
-        no_network=True,
-        load_dtd=False,
-        huge_tree=False,
-        remove_comments=True,
-        remove_pis=True,
-    )
+        raise Unreadable("the document declares entities of its own")
     try:
-        root = etree.fromstring(raw, parser)
+        root = etree.fromstring(raw, _PARSER)
     except etree.XMLSyntaxError as error:
-        raise RefusedXml(f"malformed XML: {error}") from None
+        raise Unreadable(f"malformed XML: {error}") from None
     if (undefined := next(root.iter(etree.Entity), None)) is not None:
-        raise RefusedXml(f"undefined entity {undefined.text}")
+        raise Unreadable(f"undefined entity {undefined.text}")
     if b"xmlns" in raw:  # PubMed's articles have none, and this is half of their time
         for element in root.iter("{*}*"):
             if str(element.tag).startswith("{"):
@@ -34,7 +28,7 @@ def parse(raw: bytes) -> etree._Element:
 
 def text_of(element: etree._Element) -> str:
     """All text below an element, as it stands."""
-    return str(etree.tostring(element, method="text", encoding="unicode", with_tail=False))
+    return "".join(map(str, element.itertext())) if len(element) else element.text or ""
 
 
 def flat_text(element: etree._Element | None) -> str:

@@ -23,9 +23,10 @@ from domainlm.tasks.report.verdict import ScorePair, Verdict, judge, score_pairs
 
 REPORT_SCHEMA = 1
 STAGES = (
-    *("acquire", "filter", "deduplicate", "decontaminate", "train_tokenizer", "tokenize", "mix", "train", "evaluate"),
+    *("acquire", "annotate", "filter", "deduplicate", "decontaminate", "train_tokenizer", "tokenize"),
+    *("mix", "train", "evaluate"),
 )
-SETTINGS = ("filter", "deduplicate", "decontaminate", "train_tokenizer", "tokenize", "mix", "train")
+SETTINGS = ("annotate", "filter", "deduplicate", "decontaminate", "train_tokenizer", "tokenize", "mix", "train")
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,7 @@ def test_a_new_document_is_new_and_training_goes_on_from_the_published_weights(r
         added.unlink()
     assert {line.name: line.reused for line in planner.lines} == {
         "acquire.cases": True,
+        "annotate.cases": True,
         "filter.cases": True,
         "deduplicate": True,
         "decontaminate.cases": True,

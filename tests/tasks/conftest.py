@@ -11,6 +11,7 @@ import pytest
 from domainlm.eval.benchmarks import Benchmark
 from domainlm.eval.config import EvaluateConfig
 from domainlm.tasks.acquire import AcquireConfig, acquire
+from domainlm.tasks.annotate import annotate
 from domainlm.tasks.decontaminate import DecontaminateConfig, DecontaminateStageConfig, decontaminate
 from domainlm.tasks.deduplicate import DeduplicateConfig, deduplicate
 from domainlm.tasks.documents import Document, content_sha256, write_rows
@@ -125,9 +126,10 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     for name, file in files.items():
         source = AcquireConfig(name=name, format="jsonl", dead_letter_budget=0.1, origin=f"https://{name}.test")
         raw = outside(file.parent, [file], origin=f"source {name}")
-        acquired = made.make(acquire, source, {"files": raw}, label=name)
+        documents = made.make(acquire, source, {"files": raw}, label=name).part("kept")
         rules = FilterConfig(rules=(LicenseRule(), LengthRule(min_words=8)), pii=("email",))
-        made.make(filter_documents, rules, {"documents": acquired.part("kept")}, label=name)
+        annotated = made.make(annotate, rules.annotate_config(), {"documents": documents}, label=name).part("annotated")
+        made.make(filter_documents, rules, {"documents": documents, "annotations": annotated}, label=name)
     filtered = {name: made.stages[f"filter.{name}"].part("kept") for name in files}
     distinct = made.make(deduplicate, DeduplicateConfig(), filtered)
     for name in files:

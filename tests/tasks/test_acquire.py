@@ -12,18 +12,20 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 from pydantic import ValidationError
 
-from domainlm.tasks.acquire import AcquireConfig, TooManyDeadLetters, UnsafePath, acquire, find_files
+from domainlm.tasks.acquire import AcquireConfig, TooManyDeadLetters, acquire
 from domainlm.tasks.document_shards import EmptyCorpus
 from domainlm.tasks.documents import Document, read_documents, read_verdicts
 from domainlm.tasks.manifest import Part, outside
 from domainlm.tasks.readers.remote import ChangedRemote, RemoteFile
 from domainlm.tasks.runtime import Runtime
+from domainlm.tasks.source_files import UnsafePath, find_files
 from domainlm.tasks.store import Sealed, Store
 
 
@@ -73,7 +75,7 @@ def test_a_record_becomes_a_document_with_its_licence_and_place(store: Store, ru
         native_metadata='{"pmid":"5"}',
     )
     assert (second.doc_id, second.license, second.license_evidence) == ("trials/2", "CC0-1.0", "README")
-    assert second.uri == "a.jsonl#2"
+    assert second.uri == "a.jsonl#158"
     assert sealed.manifest.licenses == {"CC-BY-4.0": 1, "CC0-1.0": 1}
 
 
@@ -88,9 +90,9 @@ def test_the_books_balance_over_good_broken_and_duplicate_records(store: Store, 
     assert sealed.manifest.fates == {"kept": 3, "dead_letters": 3}
     assert [document.text for document in documents(sealed)] == ["one", "two", "three"]
     assert [(row["file"], row["offset"], str(row["reason"]).split(":")[0]) for row in dead_letters(sealed)] == [
-        ("a.jsonl", 2, "broken JSON"),
-        ("b.jsonl.gz", 1, "duplicate id '2'"),
-        ("b.jsonl.gz", 3, "duplicate id '3'"),
+        ("a.jsonl", 27, "broken JSON"),
+        ("b.jsonl.gz", 0, "duplicate id '2'"),
+        ("b.jsonl.gz", 58, "duplicate id '3'"),
     ]
     assert json.loads(dead_letters(sealed)[1]["raw"])["text"] == "again"  # type: ignore[arg-type]
     assert sorted(path.name for path in sealed.path.iterdir()) == ["dead_letters", "kept", "manifest.json"]
@@ -110,12 +112,12 @@ def test_workers_change_neither_key_nor_bytes(tmp_path: Path, source: Path) -> N
     assert built[0].manifest.fates == {"kept": 20, "dead_letters": 24}
 
 
-def test_the_documents_of_version_1_have_these_bytes(store: Store, runtime: Runtime, source: Path) -> None:
+def test_the_documents_of_version_2_have_these_bytes(store: Store, runtime: Runtime, source: Path) -> None:
     jsonl(source / "a.jsonl", {"id": "1", "text": "Ünïcode", "license": "MIT", "b": [1, None], "a": 0.1})
     sealed = acquire.build(store, AcquireConfig(name="s", format="jsonl"), {"files": part(source)}, runtime)
     rows = json.dumps(pq.read_table(sealed.path / "kept/00000.parquet").to_pylist(), sort_keys=True)
     digest = hashlib.sha256(rows.encode()).hexdigest()
-    assert digest == "43db3e9b13f4a4578776de48b23097075b1c73f6993da77f99a18d2597d4df27", (
+    assert digest == "8ef46b606d740c93272512b504e65d13c5fd3d39ef66595f11118c4d3a4d85eb", (
         "raise acquire's version if this is wanted"
     )
 
@@ -127,7 +129,7 @@ def test_over_its_budget_a_source_fails_and_names_the_first_dead_letters(
     at_budget = AcquireConfig(name="s", format="jsonl", dead_letter_budget=0.02)
     assert acquire.build(store, at_budget, {"files": part(source)}, runtime).manifest.fates["dead_letters"] == 2
     config = AcquireConfig(name="s", format="jsonl", dead_letter_budget=0.019)
-    with pytest.raises(TooManyDeadLetters, match=r"2 of 100 .* a\.jsonl#99 broken JSON.* a\.jsonl#100") as failure:
+    with pytest.raises(TooManyDeadLetters, match=r"2 of 100 .* a\.jsonl#2342 broken JSON.* a\.jsonl#2349") as failure:
         acquire.build(store, config, {"files": part(source)}, runtime)
     place = Path(str(failure.value).split(" are in ")[1].split(". Mend")[0])
     assert pq.read_table(place / "00000.parquet").num_rows == 2
@@ -136,7 +138,7 @@ def test_over_its_budget_a_source_fails_and_names_the_first_dead_letters(
 def test_text_files_are_grouped_into_shards_by_their_order_alone(
     store: Store, runtime: Runtime, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("domainlm.tasks.acquire.FILES_A_SHARD", 2)
+    monkeypatch.setattr("domainlm.tasks.source_files.FILES_A_SHARD", 2)
     (source / "sub").mkdir()
     for name in ("b.txt", "a.txt", "sub/a.txt", "c.txt", "d.md"):
         (source / name).write_text(f"text of {name}")
@@ -236,11 +238,14 @@ def test_a_directory_that_links_to_its_parent_is_no_endless_walk(source: Path) -
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"format": "csv"}, "Input should be 'jsonl'"),
+        ({"format": "docx"}, "Input should be 'jsonl'"),
         ({"name": "../x"}, "should match pattern"),
         ({"license": "CC BY 4.0"}, r"'CC BY 4\.0' is no SPDX expression; did you mean CC-BY-4\.0\?"),
         ({"license": "ours"}, "write LicenseRef-"),
-        ({"format": "jats", "text_field": "body"}, "text_field has no effect: jats files have no named fields"),
+        (
+            {"format": "jats", "text_field": "body"},
+            "text_field has no effect on jats files, but on jsonl, parquet, arrow, csv, tsv",
+        ),
         ({"urls": [{"url": "https://x.org/a.jsonl"}]}, "has no sha256"),
         ({"urls": [{"url": "file:///etc/passwd", "sha256": "0" * 64}]}, "should match pattern"),
         ({"allow_floating": True}, "allow_floating has no effect"),
@@ -253,11 +258,11 @@ def test_a_wrong_setting_is_refused_with_the_move_to_make(settings: dict[str, ob
 
 
 def test_a_source_needs_files_or_urls_and_not_both(store: Store, runtime: Runtime, source: Path) -> None:
-    with pytest.raises(ValueError, match="needs either local files or `urls`, and has neither"):
+    with pytest.raises(ValueError, match=r"needs one place: .* It has none"):
         acquire.build(store, AcquireConfig(name="s", format="jsonl"), {}, runtime)
     jsonl(source / "a.jsonl", {"id": "1", "text": "x"})
     both = AcquireConfig(name="s", format="jsonl", urls=(RemoteFile(url="https://x.org/a", sha256="0" * 64),))
-    with pytest.raises(ValueError, match=r"and has \* and 1 URLs"):
+    with pytest.raises(ValueError, match=r"It has \* and 1 URLs"):
         acquire.build(store, both, {"files": part(source)}, runtime)
 
 
@@ -286,9 +291,10 @@ def test_a_remote_file_is_fetched_once_checked_and_recorded(
     digest = hashlib.sha256((source / "a.jsonl.gz").read_bytes()).hexdigest()
     pinned = AcquireConfig(name="s", format="jsonl", urls=(RemoteFile(url=f"{web}/a.jsonl.gz", sha256=digest),))
     sealed = acquire.build(store, pinned, {}, runtime)
-    assert [(document.text, document.uri) for document in documents(sealed)] == [("from afar", f"{web}/a.jsonl.gz#1")]
+    assert [(document.text, document.uri) for document in documents(sealed)] == [("from afar", f"{web}/a.jsonl.gz#0")]
     assert sealed.manifest.entered == {"files": 1}
     [resolved] = json.loads((sealed.path / "resolved.json").read_text())
+    assert datetime.fromisoformat(resolved.pop("retrieved_at")).tzinfo == UTC
     assert resolved == {"url": f"{web}/a.jsonl.gz", "sha256": digest, "bytes": (source / "a.jsonl.gz").stat().st_size}
     assert [output.record for output in sealed.manifest.outputs] == [False, True]
 
@@ -297,7 +303,7 @@ def test_a_remote_file_is_fetched_once_checked_and_recorded(
     assert json.loads((sealed.path / "resolved.json").read_text())[0]["sha256"] == digest
 
     changed = AcquireConfig(name="s", format="jsonl", urls=(RemoteFile(url=f"{web}/a.jsonl.gz", sha256="0" * 64),))
-    with pytest.raises(ChangedRemote, match=f"has sha256 {digest}, and the recipe pins 0000"):
+    with pytest.raises(ChangedRemote, match=f"has sha256 {digest}, and 0000"):
         acquire.build(store, changed, {}, runtime)
 
 

@@ -2,22 +2,35 @@
 
 import gzip
 import json
-import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from py3langid.langid import MODEL_FILE, LanguageIdentifier
 from pydantic import ValidationError
 
+from domainlm.tasks import language
+from domainlm.tasks.annotate import annotate, annotations
 from domainlm.tasks.document_shards import EmptyCorpus
-from domainlm.tasks.documents import Document, Verdict, content_sha256, read_documents, read_verdicts, write_rows
-from domainlm.tasks.filter import FilterConfig, annotate, fate, filter, judges, select
+from domainlm.tasks.documents import (
+    DOCUMENT_SCHEMA,
+    Document,
+    Verdict,
+    content_sha256,
+    read_documents,
+    read_verdicts,
+    write_rows,
+)
+from domainlm.tasks.filter import FilterConfig, filter, opinions, select, verdicts
 from domainlm.tasks.licenses import identify
 from domainlm.tasks.manifest import Part, outside
+from domainlm.tasks.profiles import PROFILES, Profile
+from domainlm.tasks.rules import LengthRule
 from domainlm.tasks.runtime import Runtime
-from domainlm.tasks.store import Store
-from domainlm.tasks.words import WORDS, count_words
+from domainlm.tasks.store import Sealed, Store
+from domainlm.tasks.words import WORDS
 
 PROSE = (
     "Background: velotrine lowers blood pressure in adults with stage 2 hypertension (systolic 160 mmHg or more).\n"
@@ -84,74 +97,168 @@ def shards(root: Path, documents: list[Document], files: int) -> Part:
     return outside(root, paths, origin="acquire-s/kept")
 
 
-@pytest.mark.parametrize(("number", "expected"), list(enumerate(FATES)))
-def test_each_document_meets_the_fate_it_should(number: int, expected: str) -> None:
-    assert fate(list(annotate([DOCUMENTS[number]], judges(CONFIG)))) == expected
+def annotated(documents: list[Document], config: FilterConfig = CONFIG) -> pa.Table:
+    return annotations(
+        pa.Table.from_pylist([asdict(one) for one in documents], DOCUMENT_SCHEMA), config.annotate_config()
+    )
+
+
+def said_of(text: str, config: FilterConfig) -> list[Verdict]:
+    return verdicts(config, annotated([document(text)], config), 0)
+
+
+def fates_of(documents: list[Document], config: FilterConfig) -> list[str]:
+    return select(list(opinions(config, annotated(documents, config))), len(documents)).tolist()
+
+
+def build(config: FilterConfig, documents: Part, runtime: Runtime, store: Store | None = None) -> Sealed:
+    """Both stages."""
+    store = store or Store(runtime.store)
+    measured = annotate.build(store, config.annotate_config(), {"documents": documents}, runtime).part("annotated")
+    return filter.build(store, config, {"documents": documents, "annotations": measured}, runtime)
+
+
+def test_each_document_meets_the_fate_it_should() -> None:
+    assert fates_of(DOCUMENTS, CONFIG) == FATES
 
 
 @pytest.mark.parametrize(
-    ("rule", "text", "value"),
+    ("rule", "text", "value", "threshold"),
     [
-        ({"rule": "c4"}, "no sentence here", "too_few_sentences"),
-        ({"rule": "c4", "curly_brackets": False}, PROSE + " {x}.", "curly_bracket"),
-        ({"rule": "fineweb"}, "\n".join(f"item {n}" for n in range(40)), "line_punct_ratio"),
-        ({"rule": "gopher_quality"}, "1234 5678 the 90123 of 45678 - " * 5, "gopher_below_alpha_threshold"),
-        ({"rule": "gopher_quality", "min_stop_words": 5}, "heart attack " * 30, "gopher_enough_stop_words"),
-        ({"rule": "gopher_quality"}, "...", "no words"),
+        ({"rule": "c4"}, "no sentence here", "finished_sentences 0", "min_sentences 3"),
+        ({"rule": "c4", "curly_brackets": False}, PROSE + " {x}.", "finished_curly_lines 1", "curly_brackets 0"),
+        (
+            {"rule": "fineweb"},
+            "\n".join(f"an item {n}" for n in range(40)),
+            "finished_lines 0",
+            "min_finished_lines 0.1",
+        ),
+        ({"rule": "gopher_quality"}, "12 45678 the 90123 of 45678 - " * 5, "alphabetic 0.285714", "min_alphabetic 0.6"),
+        ({"rule": "gopher_quality", "min_stop_words": 5}, "heart attack " * 30, "stop_words 0", "min_stop_words 5"),
+        ({"rule": "gopher_quality"}, " \n", "tokens 0", "tokens 1"),
+        ({"rule": "length", "max_words": 3}, "Four words, (not five).", "words 4", "max_words 3"),
     ],
 )
-def test_a_published_rule_names_the_reason(rule: dict[str, object], text: str, value: str) -> None:
-    config = FilterConfig.model_validate({"rules": [rule]})
-    (verdict,) = annotate([document(text)], judges(config))
-    assert (verdict.rule, verdict.value, verdict.keep) == (rule["rule"], value, False)
+def test_a_rule_names_what_it_found_and_the_setting_it_went_by(
+    rule: dict[str, object], text: str, value: str, threshold: str
+) -> None:
+    said = said_of(text, FilterConfig.model_validate({"rules": [rule]}))
+    objections = [(one.rule, one.value, one.threshold) for one in said if not one.keep]
+    assert (rule["rule"], value, threshold) in objections
 
 
 def test_the_published_rules_pass_a_trial_abstract() -> None:
     names = ("gopher_quality", "gopher_repetition", "c4", "fineweb")
     config = FilterConfig.model_validate({"rules": [{"rule": name} for name in names]})
-    assert [verdict.value for verdict in annotate([document()], judges(config))] == ["passed"] * 4
-
-
-def test_a_published_rule_names_the_setting_it_went_by() -> None:
-    config = FilterConfig.model_validate({"rules": [{"rule": "gopher_quality", "min_alphabetic": 0.9}]})
-    (verdict,) = annotate([document()], judges(config))
-    assert (verdict.value, verdict.threshold) == ("gopher_below_alpha_threshold", "min_alphabetic 0.9")
+    said = said_of(PROSE, config)
+    assert all(verdict.keep for verdict in said)
+    assert {verdict.rule for verdict in said} == set(names)
 
 
 def test_every_rule_speaks_of_every_document() -> None:
-    spoken = [verdict.rule for verdict in annotate([document("Too short.", license="unknown")], judges(CONFIG))]
-    assert spoken == [settings.rule for settings in CONFIG.rules]
+    spoken = dict.fromkeys(one.rule for one in said_of("Too short.", CONFIG))
+    assert list(spoken) == [settings.rule for settings in CONFIG.rules]
 
 
 def test_the_first_objection_decides() -> None:
-    said = [Verdict("d", "a", "", "", True), Verdict("d", "b", "", "", False), Verdict("d", "c", "", "", False)]
-    assert list(select(said + said[:1] * 3, 3)) == ["b", "kept"]
+    short_and_foreign = [replace(DOCUMENTS[4], text="Corto."), document("Demasiado corto.", 2, "CC-BY-NC-4.0")]
+    assert fates_of(short_and_foreign, CONFIG) == ["length", "license"]
+
+
+def test_another_threshold_asks_for_no_other_annotation() -> None:
+    loose = [
+        *({"rule": "license"}, {"rule": "retracted"}, {"rule": "length", "min_words": 1}),
+        *({"rule": "language", "min_score": 0.1, "languages": ["en", "fr"]}, {"rule": "boilerplate", "max_share": 0.9}),
+        *({"rule": "gopher_quality", "min_alphabetic": 0.2}, {"rule": "gopher_repetition", "max_line_chars": 0.9}),
+    ]
+    other = FilterConfig.model_validate({"rules": loose, "pii": ["email"], "licenses": {"unknown": "drop"}})
+    assert other.annotate_config() == CONFIG.annotate_config()
+
+
+def test_another_threshold_reuses_the_annotations_and_selects_anew(
+    store: Store, runtime: Runtime, tmp_path: Path
+) -> None:
+    documents = shards(tmp_path / "in", DOCUMENTS, 2)
+    before = build(CONFIG, documents, runtime, store)
+    loose = CONFIG.model_copy(update={"rules": (CONFIG.rules[0], LengthRule(min_words=1), *CONFIG.rules[3:])})
+    after = build(loose, documents, runtime, store)
+    assert len(store.sealed("annotate")) == 1
+    assert (before.manifest.fates["length"], after.manifest.fates.get("length", 0)) == (1, 0)
+
+
+@pytest.mark.parametrize("profile", sorted(PROFILES))
+def test_a_profile_is_chosen_in_one_line_and_changed_by_the_name_of_a_rule(profile: Profile) -> None:
+    chosen = FilterConfig.model_validate({"profile": profile})
+    assert chosen.rules == PROFILES[profile]
+    given = [{"rule": "length", "min_words": 7}, {"rule": "fineweb", "max_line_breaks": 0.5}]
+    changed = FilterConfig.model_validate({"profile": profile, "rules": given})
+    rules = {settings.rule: settings for settings in changed.rules}
+    before = {settings.rule: settings for settings in chosen.rules}
+    assert rules["length"] == before["length"].model_copy(update={"min_words": 7})
+    assert rules["fineweb"].model_dump()["max_line_breaks"] == 0.5
+    assert list(rules)[: len(before)] == list(before)
+    assert FilterConfig.model_validate(changed.model_dump(mode="json")) == changed
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ([{"rule": "length"}, {"rule": "length"}], "'length' stands 2 times"),
+        ([{"min_words": 3}], "rule"),
+        ("length", "rules"),
+        ([{"rule": "length", "min_word": 3}], "min_word"),
+    ],
+)
+def test_a_mistake_in_a_change_to_a_profile_is_named(rules: object, message: str) -> None:
+    with pytest.raises(ValidationError, match=f"(?s){message}"):
+        FilterConfig.model_validate({"profile": "web", "rules": rules})
+
+
+def test_languages_are_those_of_py3langid() -> None:
+    texts = [
+        PROSE,
+        SPANISH,
+        COOKIES,
+        "",
+        "12",
+        "ALLES IST GUT UND SCHÖN",
+        "Как дела?",
+        "Dobar dan, kako ste?",
+        PROSE * 9,
+    ]
+    theirs = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+    names, scores = language.identify(pa.array(texts), ())
+    expected = [theirs.classify(text) for text in texts[:-1]]
+    assert names.to_pylist() == [name for name, _ in expected] + ["en"]
+    assert scores.to_pylist()[:-1] == pytest.approx([score for _, score in expected], abs=1e-4)
 
 
 def test_the_stage_writes_every_document_to_its_fate(store: Store, runtime: Runtime, tmp_path: Path) -> None:
-    sealed = filter.build(store, CONFIG, {"documents": shards(tmp_path / "in", DOCUMENTS, 3)}, runtime)
+    sealed = build(CONFIG, shards(tmp_path / "in", DOCUMENTS, 3), runtime, store)
     fates = {"kept": 2, **{name: 1 for name in FATES if name != "kept"}}
     assert sealed.manifest.fates == fates
     kept = [d for path in sealed.part("kept").paths() for d in read_documents(path)]
     assert kept == [DOCUMENTS[0], DOCUMENTS[8]]
     assert [path.name for path in sealed.part("quarantined").paths()] == ["00000.parquet"]
-    verdicts = [v for path in sealed.part("verdicts").paths() for v in read_verdicts(path)]
-    assert len(verdicts) == len(DOCUMENTS) * len(CONFIG.rules)
+    objections = [v for path in sealed.part("verdicts").paths() for v in read_verdicts(path)]
+    assert not any(verdict.keep for verdict in objections)
+    first = {verdict.doc_id: verdict.rule for verdict in reversed(objections)}
+    assert first == {f"s/{n}": name.replace("quarantined", "license") for n, name in enumerate(FATES) if name != "kept"}
     assert sealed.manifest.counts["no.length"] == 1
 
 
 def test_the_bytes_do_not_depend_on_the_workers(tmp_path: Path, runtime: Runtime) -> None:
-    inputs = {"documents": shards(tmp_path / "in", DOCUMENTS, 3)}
+    documents = shards(tmp_path / "in", DOCUMENTS, 3)
     config = CONFIG.model_copy(update={"pii": ("email",)})
-    one = filter.build(Store(tmp_path / "one"), config, inputs, runtime)
-    two = filter.build(Store(tmp_path / "two"), config, inputs, runtime.model_copy(update={"workers": 2}))
+    one = build(config, documents, runtime, Store(tmp_path / "one"))
+    two = build(config, documents, runtime.model_copy(update={"workers": 2}), Store(tmp_path / "two"))
     assert one.manifest.digest == two.manifest.digest
     assert one.manifest.counts == two.manifest.counts
 
 
 def test_identifiers_are_replaced_and_logged_only_where_asked(store: Store, runtime: Runtime, tmp_path: Path) -> None:
     config = CONFIG.model_copy(update={"pii": ("email", "phone")})
-    sealed = filter.build(store, config, {"documents": shards(tmp_path / "in", DOCUMENTS, 1)}, runtime)
+    sealed = build(config, shards(tmp_path / "in", DOCUMENTS, 1), runtime, store)
     clean, redacted = (d for path in sealed.part("kept").paths() for d in read_documents(path))
     assert clean == DOCUMENTS[0]
     assert redacted.text.startswith("Questions? Write to <EMAIL> or call <PHONE>.\n")
@@ -167,19 +274,18 @@ def test_identifiers_are_replaced_and_logged_only_where_asked(store: Store, runt
 
 def test_an_interrupted_filter_goes_on_where_it_stopped(store: Store, runtime: Runtime, tmp_path: Path) -> None:
     documents = shards(tmp_path / "in", DOCUMENTS, 3)
+    measured = annotate.build(store, CONFIG.annotate_config(), {"documents": documents}, runtime).part("annotated")
+    inputs = {"documents": documents, "annotations": measured}
     last = documents.paths()[2]
     last.rename(tmp_path / "away")
     with pytest.raises(FileNotFoundError):
-        filter.build(store, CONFIG, {"documents": documents}, runtime)
-    (written,) = store.root.glob("*.partial/verdicts/00000.parquet")
+        filter.build(store, CONFIG, inputs, runtime)
+    (written,) = store.root.glob("filter*.partial/verdicts/00000.parquet")
     written_at = written.stat().st_mtime_ns
     (tmp_path / "away").rename(last)
-    sealed = filter.build(store, CONFIG, {"documents": documents}, runtime)
+    sealed = filter.build(store, CONFIG, inputs, runtime)
     assert (sealed.path / "verdicts" / "00000.parquet").stat().st_mtime_ns == written_at
-    assert (
-        sealed.manifest.digest
-        == filter.build(Store(tmp_path / "b"), CONFIG, {"documents": documents}, runtime).manifest.digest
-    )
+    assert sealed.manifest.digest == build(CONFIG, documents, runtime, Store(tmp_path / "b")).manifest.digest
     assert not list(sealed.path.glob(".ranks"))
 
 
@@ -188,7 +294,7 @@ def test_an_empty_result_names_the_rules_that_dropped_and_what_to_loosen(
 ) -> None:
     documents = [replace(DOCUMENTS[3], doc_id="s/0"), replace(DOCUMENTS[3], doc_id="s/1"), DOCUMENTS[4]]
     with pytest.raises(EmptyCorpus, match=r"none of the 3 documents.*language 2, length 1.*`languages`"):
-        filter.build(store, CONFIG, {"documents": shards(tmp_path / "in", documents, 1)}, runtime)
+        build(CONFIG, shards(tmp_path / "in", documents, 1), runtime, store)
 
 
 @pytest.mark.parametrize(
@@ -207,10 +313,13 @@ def test_a_mistake_in_the_rules_is_named(rules: list[dict[str, object]], message
         FilterConfig.model_validate({"rules": rules})
 
 
-def test_a_language_that_the_model_does_not_know_is_refused() -> None:
-    config = FilterConfig.model_validate({"rules": [{"rule": "language", "languages": ["en", "qq"]}]})
-    with pytest.raises(ValueError, match=r"does not know qq; it knows .*'en'"):
-        list(annotate([document()], judges(config)))
+def test_a_language_that_the_model_does_not_know_is_refused(store: Store, runtime: Runtime, tmp_path: Path) -> None:
+    for among in ([], ["de"]):
+        config = FilterConfig.model_validate(
+            {"rules": [{"rule": "language", "languages": ["en", "qq"], "among": among}]}
+        )
+        with pytest.raises(ValueError, match=r"does not know qq; it knows .*'en'"):
+            build(config, shards(tmp_path / "in", DOCUMENTS, 1), runtime, store)
 
 
 def test_words_keep_hyphens_apostrophes_and_numbers_whole() -> None:
@@ -232,7 +341,6 @@ def test_words_keep_hyphens_apostrophes_and_numbers_whole() -> None:
         ".",
     ]
     assert WORDS.word_tokenize(text) == words
-    assert count_words(text) == 9
 
 
 def test_sentences_end_at_stops_and_not_inside_numbers() -> None:
@@ -241,15 +349,13 @@ def test_sentences_end_at_stops_and_not_inside_numbers() -> None:
 
 
 @pytest.mark.real
-def test_the_default_rules_keep_real_trials_and_hold_back_their_licences() -> None:
+def test_the_default_rules_keep_real_trials_and_hold_back_their_licences(realdata: Path) -> None:
     """Of 100 real trials the quality rules drop none; the published Gopher thresholds would drop 20 or so."""
-    data = os.environ.get("REALDATA")
-    assert data, "set REALDATA to the directory with the real text"
-    with gzip.open(Path(data) / "biomed" / "pmc_rct-00.jsonl.gz", "rt") as lines:
+    with gzip.open(realdata / "biomed" / "pmc_rct-00.jsonl.gz", "rt") as lines:
         rows = [json.loads(line) for _, line in zip(range(100), lines, strict=False)]
     documents = [
         document(row["text"], n, identify(row["license"], row["license_url"]).expression) for n, row in enumerate(rows)
     ]
-    assert list(select(annotate(documents, judges(CONFIG)), len(CONFIG.rules))) == ["kept"] * 100
+    assert fates_of(documents, CONFIG) == ["kept"] * 100
     published = FilterConfig.model_validate({"rules": [{"rule": "gopher_quality", "min_alphabetic": 0.8}]})
-    assert 10 <= sum(not verdict.keep for verdict in annotate(documents, judges(published))) <= 40
+    assert 10 <= fates_of(documents, published).count("gopher_quality") <= 40

@@ -12,14 +12,19 @@ import pytest
 
 from domainlm.tasks.documents import DeadLetter
 from domainlm.tasks.licenses import License
-from domainlm.tasks.readers import READERS, Deletion, Fields, Record
+from domainlm.tasks.readers import FORMATS, Deletion, Piece, Record, Settings
+from domainlm.tasks.readers.record import Item
 from domainlm.tasks.readers.streams import CHUNK_BYTES
 
 NAME = "in/file"
 
 
-def read(kind: str, path: Path, fields: Fields = Fields()) -> tuple[list[Record], list[DeadLetter]]:  # noqa: B008
-    items = list(READERS[kind](path, NAME, fields))
+def items_of(kind: str, path: Path, settings: Settings = Settings(), name: str = NAME) -> list[Item]:  # noqa: B008
+    return list(FORMATS[kind].read(Piece(path, name), settings))
+
+
+def read(kind: str, path: Path, settings: Settings = Settings()) -> tuple[list[Record], list[DeadLetter]]:  # noqa: B008
+    items = items_of(kind, path, settings)
     return [i for i in items if isinstance(i, Record)], [i for i in items if isinstance(i, DeadLetter)]
 
 
@@ -33,7 +38,8 @@ def test_one_invalid_byte_loses_one_line_and_no_other(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_bytes(b"\n".join(rows))
     records, dead = read("jsonl", tmp_path / "a.jsonl")
     assert [record.native_id for record in records] == [f"d{n}" for n in range(20) if n != 7]
-    assert [(letter.file, letter.offset, letter.raw) for letter in dead] == [(NAME, 8, rows[7])]
+    place = sum(len(row) + 1 for row in rows[:7])
+    assert [(letter.file, letter.offset, letter.raw) for letter in dead] == [(NAME, place, rows[7])]
     assert dead[0].reason.startswith("invalid UTF-8 at byte")
 
 
@@ -62,7 +68,7 @@ def test_a_bad_line_is_a_dead_letter_with_its_reason_and_bytes(tmp_path: Path, l
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([good[0], line, good[1], b""]))
     records, dead = read("jsonl", tmp_path / "a.jsonl")
     assert [record.native_id for record in records] == ["d0", "d1"]
-    assert [(letter.offset, letter.raw) for letter in dead] == [(2, line)]
+    assert [(letter.offset, letter.raw) for letter in dead] == [(len(good[0]) + 1, line)]
     assert reason in dead[0].reason
 
 
@@ -75,7 +81,7 @@ def test_a_truncated_gzip_keeps_every_good_line_before_the_break_and_says_where_
     assert [record.native_id for record in records] == [str(n) for n in range(len(records))]
     assert len(dead) == 1
     assert dead[0].reason.startswith("broken stream (gzip)")
-    assert dead[0].offset == len(records) + 1
+    assert dead[0].offset == sum(len(row) + 1 for row in rows[: len(records)])
     assert rows[len(records)].startswith(dead[0].raw)
 
 
@@ -90,8 +96,8 @@ def test_a_damaged_gzip_is_a_dead_letter_and_not_a_crash(tmp_path: Path) -> None
 
 def test_plain_gzip_members_and_zstd_read_the_same(tmp_path: Path) -> None:
     rows = lines(3_000)
-    content = b"\r\n".join(rows) + b"\n\n"
-    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + content)
+    content = b"\xef\xbb\xbf" + b"\r\n".join(rows) + b"\n\n"
+    (tmp_path / "a.jsonl").write_bytes(content)
     (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(content[:5_000]) + gzip.compress(content[5_000:]))
     with pa.output_stream(str(tmp_path / "a.jsonl.zst"), compression="zstd") as stream:
         stream.write(content)
@@ -112,22 +118,23 @@ def test_a_truncated_zstd_keeps_what_came_before_and_is_a_dead_letter(tmp_path: 
 
 
 def test_a_line_that_is_too_long_is_lost_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("domainlm.tasks.readers.jsonl.MAX_RECORD_BYTES", CHUNK_BYTES)
+    for module in ("jsonl", "streams"):
+        monkeypatch.setattr(f"domainlm.tasks.readers.{module}.MAX_RECORD_BYTES", CHUNK_BYTES)
     good = lines(2)
     long = b'{"id": "x", "text": "' + b"a" * (5 * CHUNK_BYTES) + b'"}'
     (tmp_path / "a.jsonl").write_bytes(b"\n".join([good[0], long, good[1]]))
     records, dead = read("jsonl", tmp_path / "a.jsonl")
     assert [record.native_id for record in records] == ["d0", "d1"]
-    assert [(letter.offset, letter.reason.split(" of")[0]) for letter in dead] == [(2, "a line")]
+    assert [(letter.offset, letter.reason.split(" of")[0]) for letter in dead] == [(len(good[0]) + 1, "a line")]
 
 
 def test_fields_have_the_names_that_the_source_gives_them(tmp_path: Path) -> None:
     row = {"body": "a text", "key": 7, "lic": "CC0", "href": "https://x.org/7", "meta": {"pmid": "1"}, "year": 2020}
     (tmp_path / "a.jsonl").write_text(json.dumps(row))
-    fields = Fields(text="body", id="key", license="lic", license_url="", url="href", metadata="meta")
-    [record], _ = read("jsonl", tmp_path / "a.jsonl", fields)
+    settings = Settings(text="body", id="key", license="lic", license_url="", url="href", metadata="meta")
+    [record], _ = read("jsonl", tmp_path / "a.jsonl", settings)
     assert record == Record(
-        "7", "a text", 1, License("CC0-1.0", "CC0"), "https://x.org/7", metadata={"pmid": "1", "year": 2020}
+        "7", "a text", 0, License("CC0-1.0", "CC0"), "https://x.org/7", metadata={"pmid": "1", "year": 2020}
     )
 
 
@@ -169,19 +176,47 @@ def test_a_parquet_file_without_its_footer_is_one_dead_letter(tmp_path: Path) ->
     assert dead[0].reason.startswith("not a readable Parquet file")
 
 
-def test_a_parquet_file_without_the_text_column_says_which_it_has(tmp_path: Path) -> None:
-    pq.write_table(pa.table({"id": ["a"], "body": ["b"]}), tmp_path / "a.parquet")
-    with pytest.raises(ValueError, match=r"no column 'text'; it has \['id', 'body'\]"):
-        read("parquet", tmp_path / "a.parquet")
+def test_a_parquet_file_with_another_schema_loses_its_own_rows_and_says_which_fields_it_has(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"id": ["a", "b"], "body": ["c", "d"]}), tmp_path / "a.parquet")
+    records, dead = read("parquet", tmp_path / "a.parquet")
+    assert records == []
+    assert [(letter.offset, letter.reason) for letter in dead] == [
+        (0, "no field 'text'; it has body, id"),
+        (1, "no field 'text'; it has body, id"),
+    ]
+
+
+def test_a_row_group_whose_pages_hold_another_type_loses_its_own_rows(tmp_path: Path) -> None:
+    """Text of four bytes takes as many bytes in a page as a whole number does: the pages can change places."""
+
+    def write(name: str, texts: pa.Array) -> Path:
+        table = pa.table({"id": [str(n) for n in range(20)], "text": texts})
+        plain = {"compression": "none", "use_dictionary": False, "write_statistics": False, "row_group_size": 10}
+        pq.write_table(table, tmp_path / name, **plain)
+        return tmp_path / name
+
+    path = write("a.parquet", pa.array([f"t{n:03d}" for n in range(20)]))
+    numbers = write("b.parquet", pa.array(range(2**40, 2**40 + 20)))
+    content = bytearray(path.read_bytes())
+    ours, theirs = (pq.read_metadata(one).row_group(1).column(1) for one in (path, numbers))
+    assert ours.total_compressed_size == theirs.total_compressed_size
+    page = slice(ours.data_page_offset, ours.data_page_offset + ours.total_compressed_size)
+    other = theirs.data_page_offset
+    content[page] = numbers.read_bytes()[other : other + theirs.total_compressed_size]
+    path.write_bytes(content)
+    records, dead = read("parquet", path)
+    assert [record.text for record in records] == [f"t{n:03d}" for n in range(10)]
+    assert [letter.offset for letter in dead] == list(range(10, 20))
+    assert {letter.reason.partition(":")[0] for letter in dead} == {"row group 1 is damaged"}
 
 
 def test_a_text_file_is_one_document_named_after_it(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbfe\xcc\x81 stays decomposed\n")
-    [record] = list(READERS["text"](tmp_path / "a.txt", "letters/2020.a.txt", Fields()))
+    [record] = items_of("text", tmp_path / "a.txt", name="letters/2020.a.txt")
     assert record == Record("letters/2020.a", "e\u0301 stays decomposed\n", 0)
     for content, reason in ((b"\xff", "invalid UTF-8 at byte 0"), (b"", "no text"), (b"a\0b", "null character")):
         (tmp_path / "a.txt").write_bytes(content)
-        [letter] = list(READERS["text"](tmp_path / "a.txt", "a.txt", Fields()))
+        [letter] = items_of("text", tmp_path / "a.txt")
         assert isinstance(letter, DeadLetter)
         assert letter.reason.startswith(reason)
         assert letter.raw == content
@@ -224,7 +259,7 @@ def test_pubmed_keeps_labels_subjects_and_the_licence_that_a_copyright_names(tmp
 
 def test_pubmed_deletions_come_with_their_versions(tmp_path: Path) -> None:
     path = pubmed(tmp_path, article(1), '<DeleteCitation><PMID Version="2">1</PMID><PMID>9</PMID></DeleteCitation>')
-    items = list(READERS["pubmed_xml"](path, NAME, Fields()))
+    items = items_of("pubmed_xml", path)
     assert items[1:] == [Deletion("1", 2), Deletion("9", 1)]
 
 
@@ -241,12 +276,14 @@ def test_a_malformed_article_or_an_undefined_entity_loses_that_article_only(tmp_
 def test_a_truncated_pubmed_file_keeps_the_articles_before_the_break(tmp_path: Path) -> None:
     noise = random.Random(0)
     path = pubmed(tmp_path, *(article(n, f"<Abstract>{noise.randbytes(40).hex()}</Abstract>") for n in range(2_000)))
+    xml = gzip.decompress(path.read_bytes())
     path.write_bytes(path.read_bytes()[:-2_000])
     records, dead = read("pubmed_xml", path)
     assert [record.native_id for record in records] == [str(n) for n in range(len(records))]
     assert 1_800 < len(records) < 2_000
     assert [letter.reason.split(":")[0] for letter in dead] == ["broken stream (gzip)"]
-    assert dead[0].raw.startswith(f'<PubmedArticle><MedlineCitation><PMID Version="1">{len(records)}<'.encode())
+    assert xml[dead[0].offset :].startswith(dead[0].raw)
+    assert xml[: dead[0].offset].count(b"</PubmedArticle>") == len(records)
 
 
 def test_a_file_without_an_article_is_a_dead_letter(tmp_path: Path) -> None:
@@ -362,7 +399,7 @@ def test_real_jats_has_the_ids_and_licences_of_its_manifest() -> None:
     # The manifest's "by-nc" is a family: one article says NC-ND in words, another only "noncommercial use".
     words = {"PMC3628588.nxml": "CC-BY-NC-ND-3.0", "PMC3692346.nxml": "LicenseRef-noncommercial"}
     for row in map(json.loads, (root / "MANIFEST.jsonl").read_text().splitlines()):
-        [record] = list(READERS["jats"](root / row["file"], row["file"], Fields()))
+        [record] = items_of("jats", root / row["file"])
         assert isinstance(record, Record)
         assert record.native_id == row["file"].removesuffix(".nxml")
         assert record.metadata["pmid"] == row["pmid"]
@@ -376,7 +413,7 @@ def test_real_jats_has_the_ids_and_licences_of_its_manifest() -> None:
 def test_real_pubmed_files_read_whole() -> None:
     root = Path(os.environ.get("REALDATA", "/nonexistent")) / "raw_pubmed_xml"
     assert root.is_dir(), "set REALDATA to the folder of real text"
-    items = [item for path in sorted(root.glob("*.xml")) for item in READERS["pubmed_xml"](path, path.name, Fields())]
+    items = [item for path in sorted(root.glob("*.xml")) for item in items_of("pubmed_xml", path)]
     records = [item for item in items if isinstance(item, Record)]
     assert len(items) == len(records) == 8
     assert [record.native_id for record in records[:2]] == ["12091962", "9997"]

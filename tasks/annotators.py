@@ -1,0 +1,42 @@
+"""Annotators: what the rules need to know of documents beyond their language and the measures of `quality`.
+
+Each takes columns of a batch of documents and returns one, with the same value for a document whatever its batch.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from domainlm.tasks.words import WORDS
+
+
+def retracted(texts: pa.Array, native_metadata: pa.Array) -> pa.Array:
+    """PubMed's "Retracted Publication", a reader's `retracted: true`, or a title that says so."""
+    in_title = pc.match_substring_regex(texts, "^RETRACTED(:| ARTICLE)", ignore_case=True)
+    hints = pc.match_substring(native_metadata, "retracted", ignore_case=True).to_pylist()
+    says_so = [hint and _says_retracted(native_metadata[row].as_py()) for row, hint in enumerate(hints)]
+    return pc.or_(in_title, pa.array(says_so, pa.bool_()))
+
+
+def boilerplate_shares(texts: pa.Array, phrases: Sequence[str]) -> pa.Array:
+    """Share of characters in sentences that hold one of the phrases, in any case."""
+    phrase = "|".join(map(re.escape, phrases))
+    suspected = pc.match_substring_regex(texts, phrase, ignore_case=True).to_pylist()
+    expression = re.compile(phrase, re.IGNORECASE)
+    return pa.array(
+        [_share_with(expression, texts[row].as_py()) if suspect else 0.0 for row, suspect in enumerate(suspected)],
+        pa.float64(),
+    )
+
+
+def _says_retracted(native_metadata: str) -> bool:
+    metadata = json.loads(native_metadata)
+    return bool(metadata.get("retracted")) or "Retracted Publication" in (metadata.get("publication_types") or [])
+
+
+def _share_with(expression: re.Pattern[str], text: str) -> float:
+    marked = sum(len(sentence) for sentence in WORDS.sent_tokenize(text) if expression.search(sentence))
+    return marked / len(text)

@@ -1,0 +1,1 @@
+"""What the quality rules count in a text: columnar, by compiled kernels."""
