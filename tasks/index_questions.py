@@ -5,7 +5,7 @@ Each field of a question is indexed apart, and each clue belongs to fields:
     question, context   every 13-gram; of a field of 8 to 12 words the whole; of a question without options of its own
                         the whole from 5 words on
     answer, option      the same, but most options are shorter and alone prove nothing
-    edited question     most of its words, at least 8 of them, in runs of five or more; `edited context` alike
+    edited question     of one of 13 words or more, most of them in runs of five or more; `edited context` alike
     options             all options of a question close together, in any order, if they have 8 different words
     question+options    a question of 3 to 7 words and all its options, close together
     pmid                the article that the question was made from
@@ -125,7 +125,7 @@ class _Builder:
             self.ngrams.add(hash_ngrams(words, length), field)
 
     def _edited(self, benchmark: Benchmark, question: Question, name: str, words: Hashes) -> None:
-        if len(words) > self.min_short_words:
+        if len(words) >= self.ngram_words:
             field = self._field(benchmark, question, name)
             self.edited.add(hash_ngrams(words, EDITED_WORDS), field)
             self.edited_fields.append(field)

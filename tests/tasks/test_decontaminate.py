@@ -290,7 +290,7 @@ PLANTED: dict[str, tuple[str, Callable[[Question, random.Random], str], float]] 
     "options, in order": ("options", lambda q, r: _listed(q.options), 1.0),
     "options, in any order": ("options", lambda q, r: _listed(r.sample(q.options, len(q.options))), 1.0),
     "short question, verbatim": ("abstracts", lambda q, r: q.question, 0.99),
-    "short question, 1 word changed": ("abstracts", lambda q, r: _edited(q.question, 999, r), 0.75),
+    "short question, 1 word changed": ("abstracts", lambda q, r: _edited(q.question, 999, r), 0.54),
     "abstract, verbatim": ("abstracts", lambda q, r: q.context, 1.0),
     "abstract, 1 word in 8 changed": ("abstracts", lambda q, r: _edited(q.context, 8, r), 1.0),
     "abstract, one sentence": ("abstracts", lambda q, r: max(q.context.split(". "), key=len), 1.0),
