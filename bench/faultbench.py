@@ -62,7 +62,7 @@ class Bench:
     def deviation(self, run: Running) -> float:
         """How far the loss is from that of the untouched run, relatively, in the first `EARLY` steps.
 
-        Infinite if a step is missing or has other sequences. Later, rounding grows by itself at so high a rate.
+        Infinite if a step is missing or has other sequences. Later, rounding is taken to have grown by itself.
         """
         ours, theirs = run.metrics, read_lines(self.untouched.output / "metrics.jsonl")
         if [line["digest"] for line in ours] != [line["digest"] for line in theirs]:
