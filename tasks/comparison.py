@@ -15,7 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from domainlm.tasks.ngrams import Hashes
-from domainlm.tasks.quality.characters import kernel
+from domainlm.tasks.quality.kernels import kernel
 from domainlm.tasks.word_hashes import (
     SHINGLE_WORDS,
     Codes,

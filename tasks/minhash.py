@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from xxhash import xxh3_128_digest
 
 from domainlm.tasks.ngrams import Hashes
-from domainlm.tasks.quality.characters import SPACE, Classes, Text, character_classes, kernel
+from domainlm.tasks.quality.characters import SPACE, Classes, Text, character_classes
+from domainlm.tasks.quality.kernels import kernel
 from domainlm.tasks.quantities import quantity_digests
 from domainlm.tasks.word_hashes import SHINGLE_WORDS, Codes, Ends, hash_words, mixed, num_shingles, shingle_at
 

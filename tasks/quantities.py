@@ -13,7 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from domainlm.tasks.ngrams import Hashes
-from domainlm.tasks.quality.characters import DIGIT, POINT, SPACE, WORD, Classes, Text, character_classes, kernel
+from domainlm.tasks.quality.characters import DIGIT, POINT, SPACE, WORD, Classes, Text, character_classes
+from domainlm.tasks.quality.kernels import kernel
 from domainlm.tasks.word_hashes import Codes, Ends, lower_case, mixed
 
 _NUMBERS = "once twice thrice half one two three four five six seven eight nine ten eleven twelve"

@@ -15,7 +15,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from domainlm.tasks.ngrams import Hashes
-from domainlm.tasks.quality.characters import ALNUM, WORD, Classes, Text, character_classes, code_points, kernel
+from domainlm.tasks.quality.characters import ALNUM, WORD, Classes, Text, character_classes, code_points
+from domainlm.tasks.quality.kernels import kernel
 from domainlm.tasks.quality.words import word_end
 
 Ends = NDArray[np.int64]

@@ -1,7 +1,7 @@
 """Kernels: functions over arrays that numba compiles when they are first called, and whose machine code it keeps.
 
 numba takes kept code for current if the file of the kernel is unchanged, whatever became of those it calls. So the code
-lies in a folder named by the digest of all files of this package: `~/.cache/domainlm/kernels-<digest>`, or below
+lies in a folder named by the digest of all files of `domainlm.tasks`: `~/.cache/domainlm/kernels-<digest>`, or below
 NUMBA_CACHE_DIR where that is set.
 """
 
@@ -33,4 +33,4 @@ def code_folder(sources: Iterable[Path]) -> Path:
     return Path(os.environ.get("NUMBA_CACHE_DIR") or cache) / f"kernels-{digest[:16]}"
 
 
-FOLDER = code_folder(Path(__file__).parent.glob("*.py"))
+FOLDER = code_folder(Path(__file__).parents[1].rglob("*.py"))
