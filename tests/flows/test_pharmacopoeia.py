@@ -6,6 +6,7 @@ import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from random import Random
 
@@ -28,10 +29,12 @@ from domainlm.flows.pharmacopoeia.world import (
     World,
     build_world,
 )
+from domainlm.tasks.annotate import annotations
 from domainlm.tasks.comparison import compare_texts, contents
-from domainlm.tasks.documents import DeadLetter, Document
+from domainlm.tasks.documents import DOCUMENT_SCHEMA, DeadLetter, Document
+from domainlm.tasks.filter import FilterConfig, opinions, select
 from domainlm.tasks.pii import PATTERNS, find_pii
-from domainlm.tasks.quality_rules import GopherQualityRule, GopherRepetitionRule, gopher_quality, gopher_repetition
+from domainlm.tasks.quality_rules import GopherQualityRule, GopherRepetitionRule
 from domainlm.tasks.quantities import quantities_digest
 from domainlm.tasks.question_index import normal_words
 from domainlm.tasks.readers import FORMATS, Deletion, Piece, Record, Settings
@@ -207,13 +210,14 @@ def test_no_two_clean_documents_are_near_duplicates(clean: list[Specimen]) -> No
 
 
 def test_clean_documents_pass_the_quality_rules(clean: list[Specimen]) -> None:
-    dropped = 0
-    for one in clean:
-        document = Document(one.doc_id, one.text, one.source, "CC0-1.0", "", "", None, "", "", "{}")
-        quality, repetition = GopherQualityRule(), GopherRepetitionRule()
-        dropped += not (gopher_quality(document, quality).keep and gopher_repetition(document, repetition).keep)
-        assert len(one.text.split()) >= 50
-    assert dropped <= 0.005 * len(clean)
+    config = FilterConfig(rules=(GopherQualityRule(), GopherRepetitionRule()))
+    documents = [
+        asdict(Document(one.doc_id, one.text, one.source, "CC0-1.0", "", "", None, "", "", "{}")) for one in clean
+    ]
+    table = pa.Table.from_pylist(documents, DOCUMENT_SCHEMA)
+    fates = select(list(opinions(config, annotations(table, config.annotate_config()))), len(clean))
+    assert (fates != "kept").sum() <= 0.005 * len(clean)
+    assert all(len(one.text.split()) >= 50 for one in clean)
 
 
 def test_every_answer_is_stated_many_times_in_clean_text(world: World, questions: list[OptionQuestion]) -> None:
