@@ -14,9 +14,8 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import fsspec
-import httpx
 from huggingface_hub import HfApi
-from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]  # httpx's or httpx2's
 from huggingface_hub.hf_api import RepoFile
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -78,7 +77,12 @@ class HubDataset(BaseModel):
                     self.repository, None, recursive=True, revision=self.revision, repo_type="dataset"
                 )
             )
-        except (HfHubHTTPError, httpx.TransportError) as error:
+        except OfflineModeIsEnabled:
+            raise HubUnreachable(
+                f"{self.repository} at {self.revision} is on the Hugging Face Hub, and HF_HUB_OFFLINE is set: unset "
+                "it, or give the source a `path` to a copy on this machine."
+            ) from None
+        except HTTPError as error:
             raise HubUnreachable(
                 f"{self.repository} at {self.revision}: {error}. Does the commit exist, and is HF_TOKEN set if the "
                 "data set is private or gated?"

@@ -111,6 +111,7 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 BUILD = """
 import sys
 from pathlib import Path
+from domainlm.flows import settings
 from domainlm.tasks.acquire import AcquireConfig, acquire
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.store import Store
@@ -120,13 +121,16 @@ acquire.build(Store(Path(sys.argv[1])), config, {}, Runtime())
 """
 
 
-def build(store: Store, hub: Hub, **settings: object) -> subprocess.CompletedProcess[str]:
-    """Acquire in a process of its own: the hub's client reads its endpoint once."""
+def build(store: Store, hub: Hub, *, offline: bool = False, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Acquire as a flow does, in a process of its own: the hub's client reads its endpoint once."""
     place = {"repository": REPOSITORY, "revision": REVISION, **settings}
     config = {"name": "notes", "format": "parquet", "license": "MIT", "hub": place}
     config["format"] = "jsonl" if str(place.get("files", "")).endswith("jsonl") else "parquet"
     environment = {**os.environ, "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_DISABLE_XET": "1"}
     environment |= {"HF_HOME": str(store.root / "hub"), "no_proxy": "127.0.0.1"}
+    environment.pop("HF_HUB_OFFLINE", None)
+    if offline:
+        environment["HF_HUB_OFFLINE"] = "1"
     command = [sys.executable, "-c", BUILD, str(store.root), json.dumps(config)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
@@ -163,6 +167,15 @@ def test_a_commit_or_a_pattern_that_finds_nothing_is_told(store: Store, hub: Hub
     none = build(store, hub, files="*.arrow")
     assert "'*.arrow' fits no file of team/notes" in none.stderr
     assert "it holds README.md, data/more.jsonl, data/train-0.parquet" in none.stderr
+
+
+def test_a_hub_that_is_out_of_reach_is_told(store: Store, hub: Hub) -> None:
+    refused = build(store, hub, offline=True)
+    assert "HubUnreachable: team/notes at 0123" in refused.stderr
+    assert "HF_HUB_OFFLINE is set: unset it" in refused.stderr
+    assert hub.asked == []
+    hub.url = "http://127.0.0.1:9"
+    assert "HubUnreachable" in build(store, hub).stderr
 
 
 def test_a_branch_or_a_short_commit_is_no_revision() -> None:
