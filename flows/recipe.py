@@ -63,7 +63,8 @@ class TrainRecipe(TrainConfig):
     """The model to pretrain from scratch; null to continue from `init_from`."""
     init_from: str | None = None
     """Weights to continue from: a Hugging Face directory below the data directory, or `published:RECIPE` for the newest
-    model that a recipe of the same domain has published. Its tokenizer is used. Null trains from scratch."""
+    model that a recipe of the same domain has published, or `approved:RECIPE` for the newest one that a person has
+    approved. Its tokenizer is used. Null trains from scratch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
