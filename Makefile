@@ -7,7 +7,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   := data/pharmacopoeia
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder   # two at a time: tests wait for processes of their own
+# Two at a time: many tests wait for processes of their own. tests/conftest.py says which belong together.
+PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: demo test lint types test-real real bench clean
 

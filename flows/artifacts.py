@@ -46,8 +46,13 @@ def key(recipe: Recipe, kind: str) -> str:
 
 def plan_markdown(lines: Sequence[PlanLine]) -> str:
     """The plan as a Markdown table."""
-    rows = [f"| {line.name} | {'reuse' if line.reused else 'build'} | {'; '.join(line.because)} |" for line in lines]
-    return "\n".join(["| stage | | why |", "|---|---|---|", *rows, "", UNLESS])
+    reused = sum(line.reused for line in lines)
+    rows = [
+        f"| {line.name} | {'reuse' if line.reused else 'build'} | {'; '.join(line.because) or line.directory} |"
+        for line in lines
+    ]
+    table = ["| stage | | where it is, or why it is built |", "|---|---|---|", *rows]
+    return "\n".join([f"{len(lines)} stages: {reused} reused, {len(lines) - reused} to build.", "", *table, "", UNLESS])
 
 
 def funnel_rows(sealed: Mapping[str, Sealed]) -> list[dict[str, object]]:

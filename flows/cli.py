@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 import yaml
 from rich.console import Console
+from rich.table import Table
 
 from domainlm.flows.printing import (
     out,
@@ -218,9 +219,10 @@ def thresholds(recipe: RecipeName, settings: Settings = None, store: StorePath =
 @app.command()
 def recipes() -> None:
     """List the recipes that come with domainlm."""
+    shown = Table(box=None, show_header=False)
     for name in shipped_recipes():
-        tree = read_tree(name, beside=Path())
-        out.print(f"[bold]{name:<20}[/] {tree.get('description', '')}")
+        shown.add_row(f"[bold]{name}[/]", str(read_tree(name, beside=Path()).get("description", "")))
+    out.print(shown)
 
 
 def main() -> None:

@@ -50,6 +50,15 @@ class Source(AcquireConfig):
             )
         return self
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The form asks for name and path first; pydantic puts what is inherited before it."""
+        schema = handler(core)
+        shown = handler.resolve_ref_schema(schema)
+        properties = shown["properties"]
+        shown["properties"] = {name: properties[name] for name in ("name", "path", *properties)}
+        return schema
+
     def acquire_config(self) -> AcquireConfig:
         """What decides the acquired bytes, apart from where the files lie."""
         return AcquireConfig(**{name: getattr(self, name) for name in AcquireConfig.model_fields})
