@@ -15,6 +15,7 @@ from domainlm.tasks.stage import Stage
 from domainlm.tasks.store import Request, Sealed, Store
 
 FORESEEN = "foreseen"
+UNLESS = "`after x`: x is built first. If it comes out with the same bytes as before, what follows is reused after all."
 ABSENT = object()
 
 
@@ -93,7 +94,7 @@ def _differences(request: Request, before: Manifest) -> list[str]:
         elif old is None:
             reasons.append(f"input {name} is new")
         elif new.digest == FORESEEN:
-            reasons.append(f"after {new.origin}, unless that comes out with the same bytes")
+            reasons.append(f"after {new.origin}")
         elif new.digest != old.digest:
             reasons.append(f"input {name} has other bytes ({old.digest[:8]} -> {new.digest[:8]})")
     return list(dict.fromkeys(reasons)) or ["its sealed directory is gone"]

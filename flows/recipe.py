@@ -50,6 +50,15 @@ class Source(AcquireConfig):
             )
         return self
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The form asks for name and path first; pydantic puts what is inherited before it."""
+        schema = handler(core)
+        shown = handler.resolve_ref_schema(schema)
+        properties = shown["properties"]
+        shown["properties"] = {name: properties[name] for name in ("name", "path", *properties)}
+        return schema
+
     def acquire_config(self) -> AcquireConfig:
         """What decides the acquired bytes, apart from where the files lie."""
         return AcquireConfig(**{name: getattr(self, name) for name in AcquireConfig.model_fields})
@@ -63,7 +72,8 @@ class TrainRecipe(TrainConfig):
     """The model to pretrain from scratch; null to continue from `init_from`."""
     init_from: str | None = None
     """Weights to continue from: a Hugging Face directory below the data directory, or `published:RECIPE` for the newest
-    model that a recipe of the same domain has published. Its tokenizer is used. Null trains from scratch."""
+    model that a recipe of the same domain has published, or `approved:RECIPE` for the newest one that a person has
+    approved. Its tokenizer is used. Null trains from scratch."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

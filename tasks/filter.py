@@ -13,7 +13,7 @@ to set them by.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -33,7 +33,7 @@ from domainlm.tasks.licenses import LicensePolicy
 from domainlm.tasks.manifest import Books, Part
 from domainlm.tasks.opinions import Opinion
 from domainlm.tasks.pii import Finding, PiiKind, find_pii, redact, write_findings
-from domainlm.tasks.profiles import PROFILES, Profile, changed
+from domainlm.tasks.profiles import PROFILES, Profile, changed, changed_by_name
 from domainlm.tasks.quality_rules import GopherQualityRule, GopherRepetitionRule
 from domainlm.tasks.rules import (
     QUARANTINED,
@@ -51,6 +51,15 @@ from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.tables import bounded_batches, write_tables
 
 KEPT = "kept"
+DEFAULT_RULES = (
+    LicenseRule(),
+    RetractedRule(),
+    LengthRule(),
+    LanguageRule(),
+    BoilerplateRule(),
+    GopherQualityRule(),
+    GopherRepetitionRule(),
+)
 
 
 class FilterConfig(BaseModel):
@@ -67,15 +76,7 @@ class FilterConfig(BaseModel):
         description="Rules and thresholds of a domain; `rules` then changes them by name, or adds to them.",
     )
     rules: tuple[Rule, ...] = Field(
-        (
-            LicenseRule(),
-            RetractedRule(),
-            LengthRule(),
-            LanguageRule(),
-            BoilerplateRule(),
-            GopherQualityRule(),
-            GopherRepetitionRule(),
-        ),
+        DEFAULT_RULES,
         title="Rules",
         description="All are asked about every document; the first one that says no is its fate.",
         min_length=1,
@@ -87,10 +88,15 @@ class FilterConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_profile(cls, raw: object) -> object:
-        if not isinstance(raw, dict) or raw.get("profile") not in PROFILES:
+        if not isinstance(raw, dict):
             return raw
-        given = raw.get("rules", ())
-        return {**raw, "rules": changed(raw["profile"], given)} if isinstance(given, list | tuple) else raw
+        given, profile = raw.get("rules", ()), raw.get("profile")
+        known = PROFILES.get(profile) if isinstance(profile, str) else None
+        if isinstance(given, Mapping):
+            return {**raw, "rules": changed_by_name(known or DEFAULT_RULES, given)}
+        if known and isinstance(given, list | tuple):
+            return {**raw, "rules": changed(known, given)}
+        return raw
 
     @model_validator(mode="after")
     def _each_rule_once(self) -> Self:

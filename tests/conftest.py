@@ -16,6 +16,26 @@ settings.register_profile("search", max_examples=2_000, deadline=None)
 settings.load_profile("suite")
 
 
+# Fixtures that take seconds to minutes, the longest first. Tests that need one run in the same process, which makes it
+# once; all others are kept together by file. What takes longest starts first, so that two processes end together.
+SHARED = ("bench", "site", "prefect_server", "build", "uninterrupted")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Say which tests belong together (pytest-xdist's `--dist loadgroup`)."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        group = next((name for name in SHARED if name in fixtures), item.path.name)
+        item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: _place(item))
+
+
+def _place(item: pytest.Item) -> int:
+    group = str(next(item.iter_markers("xdist_group")).args[0])
+    return SHARED.index(group) if group in SHARED else len(SHARED)
+
+
 @pytest.fixture(scope="session")
 def prefect_server() -> Iterator[None]:
     """A real Prefect server with a database of its own, for the flows that run in this process."""

@@ -7,6 +7,7 @@ import pytest
 from domainlm.flows.recipe import Recipe
 from domainlm.flows.recipe_files import RecipeError, read_tree, shipped_recipes
 from domainlm.flows.recipe_loading import load_recipe
+from domainlm.tasks.rules import LengthRule
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -28,6 +29,37 @@ def test_a_recipe_that_extends_another_keeps_what_it_does_not_change() -> None:
     assert general.train == base.train
     assert general.mixed_sources == ("general",)
     assert (general.domain, general.name) == ("realdata", "realdata-general")
+
+
+def test_a_rule_is_changed_by_its_name_whether_the_recipe_lists_rules_or_not() -> None:
+    change = "filter.rules.length.min_words=7"
+    listed = load_recipe("demo", ["filter.rules=[{rule: license}, {rule: length, max_words: 900}]", change])
+    assert [(rule.name, getattr(rule, "min_words", None)) for rule in listed.filter.rules] == [
+        ("license", None),
+        ("length", 7),
+    ]
+    default, changed = load_recipe("demo"), load_recipe("demo", [change])
+    assert [rule.name for rule in changed.filter.rules] == [rule.name for rule in default.filter.rules]
+    assert [rule for rule in changed.filter.rules if rule not in default.filter.rules] == [LengthRule(min_words=7)]
+    legal = load_recipe("demo", ["filter.profile=legal", change])
+    assert LengthRule(min_words=7, max_words=300_000) in legal.filter.rules
+    with pytest.raises(RecipeError, match="lenght"):
+        load_recipe("demo", ["filter.rules.lenght.min_words=7"])
+
+
+def test_a_recipe_that_extends_another_changes_one_source_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "extends: demo\nname: mine\nsources: {leaflets: {license: MIT, license_evidence: ours}, pubmed: null}\n"
+    )
+    path.write_text(path.read_text() + "mix: {token_shares: {pubmed: null, general: 0.168}}\n")
+    recipe, demo = load_recipe(str(path)), load_recipe("demo")
+    assert [source.name for source in recipe.sources] == [name for name in demo.mixed_sources if name != "pubmed"]
+    assert (recipe.source("leaflets").license, recipe.source("leaflets").format) == ("MIT", "parquet")
+    assert recipe.source("abstracts") == demo.source("abstracts")
+    path.write_text("extends: demo\nname: mine\nsources: {leaflet: {license: MIT}}\n")
+    with pytest.raises(RecipeError, match="sources: nothing there is called 'leaflet'; there are abstracts, leaflets"):
+        load_recipe(str(path))
 
 
 def test_a_typo_is_told_with_its_path_its_value_and_the_nearest_name() -> None:
