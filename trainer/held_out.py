@@ -129,4 +129,3 @@ def bits_per_byte(
     totals = {one.name: sum(n for n, (other, _) in zip(nats, work, strict=True) if other is one) for one in samples}
     bits = {one.name: totals[one.name] / math.log(2) / one.text_bytes for one in samples}
     return {name: round(value, 6) if math.isfinite(value) else None for name, value in bits.items()}
-

@@ -14,7 +14,6 @@ Shape legend: B rows of a microbatch, T tokens of a sequence.
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path
 
 import numpy as np

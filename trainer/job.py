@@ -5,8 +5,9 @@
      "held_out": {"directory": "/path/of/tokenize_held_out/directory", "tokens": 100000, "every_tokens": null},
      "place": {"device": "auto", "microbatch_sequences": 4, "checkpoint_every_s": 300, "keep_checkpoints": 2}}
 
-Output directory: `metrics.jsonl`, `events.jsonl`, `held_out.jsonl`, `checkpoints/`, `model/` and, written last, `done.json`; instead
-`preempted.json` when it was asked to stop and left a checkpoint, `stopped.json` when going on would be of no use.
+Output directory: `metrics.jsonl`, `events.jsonl`, `held_out.jsonl`, `checkpoints/`, `model/` and, written last,
+`done.json`; instead `preempted.json` when it was asked to stop and left a checkpoint, `stopped.json` when going on
+would be of no use.
 """
 
 import dataclasses

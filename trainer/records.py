@@ -1,7 +1,8 @@
 """What a run leaves to be read: `metrics.jsonl` (one line a step), `held_out.jsonl`, `events.jsonl`, and a live line.
 
 Only the first rank writes. On resume, the first two are cut back to the checkpoint, so that each step and each look at
-the held-out text has one line. What a full disk does not take waits in memory: a run goes on without its records, and writes them when there is room again.
+the held-out text has one line. What a full disk does not take waits in memory: a run goes on without its records, and
+writes them when there is room again.
 """
 
 import json

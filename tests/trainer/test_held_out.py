@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -204,10 +205,12 @@ def test_a_window_sees_a_quarter_again_and_never_more_than_the_context(num_token
     assert cut[-1].end == num_tokens
     assert sum(window.num_scored for window in cut) == num_tokens - 1
     assert all(1 <= window.end - window.start <= 9 for window in cut)
-    assert all(later.start == earlier.end - 2 for earlier, later in zip(cut, cut[1:], strict=False))
+    assert all(later.start == earlier.end - 2 for earlier, later in pairwise(cut))
 
 
-def test_by_default_looking_costs_a_small_share_of_the_compute(world: World, held_out: HeldOutJob, ranks: Ranks) -> None:
+def test_by_default_looking_costs_a_small_share_of_the_compute(
+    world: World, held_out: HeldOutJob, ranks: Ranks
+) -> None:
     usual = dataclasses.replace(held_out, every_tokens=None)
     parts = assemble(world.job("cost"), ranks)
     samples = open_samples(usual, parts)
