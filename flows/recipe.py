@@ -21,6 +21,7 @@ from domainlm.tasks.filter import FilterConfig
 from domainlm.tasks.mix import MixConfig
 from domainlm.tasks.publish import PublishConfig
 from domainlm.tasks.tokenize import TokenizeConfig
+from domainlm.tasks.tokenize_held_out import TokenizeHeldOutConfig
 from domainlm.tasks.train_tokenizer import TokenizerConfig
 from domainlm.trainer.config import ModelConfig, TrainConfig
 
@@ -177,6 +178,10 @@ class Recipe(BaseModel):
         context_tokens = self.evaluate.context_tokens or self.mix.sequence_tokens
         evaluate = replace(self.evaluate, context_tokens=context_tokens)
         return EvaluateStageConfig(evaluate=evaluate, weights=weights)
+
+    def tokenize_held_out_config(self) -> TokenizeHeldOutConfig:
+        """Training is watched by the very text that evaluation measures."""
+        return TokenizeHeldOutConfig(max_bytes=self.evaluate.held_out_bytes)
 
     def publish_config(self) -> PublishConfig:
         """What the papers say, with the recipe's name and description where they say nothing else."""

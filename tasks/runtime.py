@@ -56,6 +56,14 @@ class Runtime(BaseModel):
     max_restarts: int = Field(
         3, ge=0, title="Restarts", description="Restarts of training after crashes without a new checkpoint in between."
     )
+    held_out_tokens: PositiveInt = Field(
+        100_000, title="Held-out tokens", description="Of each source, that training is watched by, at most."
+    )
+    held_out_every_tokens: PositiveInt | None = Field(
+        None,
+        title="Held-out interval",
+        description="Trained tokens between two looks at them; null for 10 to 50 looks at about 3 % of the time.",
+    )
     evaluate_batch: PositiveInt = Field(8, title="Evaluation batch", description="Requests that are scored at once.")
 
     @model_validator(mode="after")

@@ -2,10 +2,12 @@
 
     {"config": {...}, "mixture": "/path/mixture.json", "corpora": {"pubmed": "/path/of/tokenize/directory"},
      "tokenizer": "/path/dir", "init_from": null, "output": "/path/out",
+     "held_out": {"directory": "/path/of/tokenize_held_out/directory", "tokens": 100000, "every_tokens": null},
      "place": {"device": "auto", "microbatch_sequences": 4, "checkpoint_every_s": 300, "keep_checkpoints": 2}}
 
-Output directory: `metrics.jsonl`, `events.jsonl`, `checkpoints/`, `model/` and, written last, `done.json`; instead
-`preempted.json` when it was asked to stop and left a checkpoint, `stopped.json` when going on would be of no use.
+Output directory: `metrics.jsonl`, `events.jsonl`, `held_out.jsonl`, `checkpoints/`, `model/` and, written last,
+`done.json`; instead `preempted.json` when it was asked to stop and left a checkpoint, `stopped.json` when going on
+would be of no use.
 """
 
 import dataclasses
@@ -51,6 +53,21 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True)
+class HeldOutJob:
+    """Text that no training sees, and how often it is looked at. Changes nothing of what is trained."""
+
+    directory: Path
+    """Made by `tokenize_held_out`: `held_out.json` and a token shard for each source."""
+    tokens: int = field(default=100_000, metadata={"ge": 1})
+    """Tokens of each source to look at, at most: whole documents, fewer if the token budget is small."""
+    every_tokens: int | None = field(default=None, metadata={"ge": 1})
+    """Trained tokens between two looks; null for 10 to 50 in a run, at about 3 % of its compute."""
+
+    def __post_init__(self) -> None:
+        strict.check_bounds(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainJob:
     """All that the trainer is told."""
 
@@ -60,6 +77,7 @@ class TrainJob:
     tokenizer: Path
     output: Path
     init_from: Path | None = None
+    held_out: HeldOutJob | None = None
     place: Place = field(default_factory=Place)
 
     def __post_init__(self) -> None:

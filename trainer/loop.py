@@ -19,6 +19,7 @@ from .flops import flops_per_token, peak_flops
 from .fsdp import accumulate
 from .guard import Spike
 from .heartbeat import Heart
+from .held_out import HeldOut
 from .job import EXIT_DONE, TrainJob
 from .loader import RankBatch, digest_parts, join_digest
 from .microbatch import load_microbatch
@@ -62,6 +63,7 @@ class Run:
         self.heart = Heart(job.output, ranks.rank)
         self.pace, self.watch = Pace(ranks.device), Watch()
         self.microbatch = int(ranks.gather(load_microbatch(job).sequences)[0])  # all must forward equally often
+        self.held_out = HeldOut(job, ranks, parts, self.records, microbatch=self.microbatch)
         self.flops_per_token = flops_per_token(parts.model, parts.hf_config, parts.mixture.sequence_tokens)
         self.peak_flops = peak_flops(ranks.device)
         self.stop_asked = False
@@ -90,9 +92,11 @@ class Run:
 
     def _pass(self, first_step: int) -> int | Spike | None:
         """Steps from `first_step` on: to the end (None), to a spike, or to a stop (the exit code)."""
+        self.held_out.go_on()
         batches = self.parts.loader.batches(first_step, self.recovery.left_out)
         try:
             for step in range(first_step, self.num_steps):
+                self.held_out.measure(step, self.heart.beat)
                 if step in self.recovery.left_out:
                     self._leave_out(step)
                     continue
@@ -219,12 +223,14 @@ class Run:
             redone_steps=rewound.redone_steps,
             redone_s=rewound.redone_s,
             metrics_lost=rewound.missing,
+            **self.held_out.told(),
         )
         self.heart.beat()
         return step
 
     def _finish(self, seconds: float) -> int:
         """Export, and say that it is done. `seconds` are those since the last resume."""
+        self.held_out.measure(self.num_steps, self.heart.beat)
         figures = {"seconds": seconds, "flops_per_token": self.flops_per_token}
         self.ending.finish(self.recovery.skipped, figures)
         return EXIT_DONE

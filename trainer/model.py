@@ -42,13 +42,14 @@ class LanguageModel(nn.Module):
         return _find_layers(self.causal)
 
     def forward(self, input_ids: Tensor, position_ids: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy summed over the targets [B, T] that are not negative, in fp32.
+        """Cross-entropy summed over the targets [B, T] that are not negative, in fp32; in training with z-loss.
 
         `position_ids` restart at each document: transformers then lets no document see another.
         """
         decoder = self.causal.base_model
         hidden = decoder(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
-        return summed_cross_entropy(hidden.flatten(0, 1), self.head.weight, targets.flatten(), z_loss=self.z_loss)
+        z_loss = self.z_loss if self.training else 0.0
+        return summed_cross_entropy(hidden.flatten(0, 1), self.head.weight, targets.flatten(), z_loss=z_loss)
 
 
 def llama_config(model: ModelConfig, *, vocab_size: int, bos_id: int, eos_id: int) -> LlamaConfig:
