@@ -4,13 +4,13 @@
     O <- five Newton-Schulz steps on the update                                        on whole matrices
     matrix <- matrix * (1 - lr * decay) - lr * 0.2 * sqrt(max(rows, columns)) * O      on each rank's rows
 
-The factor gives an update the root mean square that AdamW's have, so rate and weight decay can be kept (Liu et al. 2025,
-section 2.2). `torch.optim.Muon` does the middle and the factor; it knows whole matrices only.
+The factor gives an update the root mean square that AdamW's have, so that rate and weight decay can be kept (Liu et al.
+2025, section 2.2). `torch.optim.Muon` does the middle and the factor; it knows whole matrices only.
 
 Of as many matrices of a shape as there are ranks, each rank makes one whole: an all-to-all brings it the rows of all
-ranks, another takes its result back. Both carry bf16, in which Newton-Schulz is computed anyhow. So of N ranks each sends
-4 bytes for every N-th element of the matrices, where FSDP moves 8 for every element (gathered twice in bf16, reduced once
-in fp32), and does the N-th part of the work. Ranks that hold the same rows (HSDP) do the same beside each other.
+ranks, another takes its result back. Both carry bf16, in which Newton-Schulz is computed anyhow. So of N ranks each
+sends 4 bytes for every N-th element of the matrices, where FSDP moves 8 for every element (gathered twice in bf16,
+reduced once in fp32), and does the N-th part of the work. Ranks with the same rows (HSDP) do the same work.
 """
 
 from collections.abc import Iterator, Mapping
