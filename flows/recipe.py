@@ -17,6 +17,7 @@ from domainlm.tasks.acquire import AcquireConfig
 from domainlm.tasks.decontaminate import DecontaminateConfig, DecontaminateStageConfig
 from domainlm.tasks.deduplicate import DeduplicateConfig
 from domainlm.tasks.evaluate import EvaluateStageConfig
+from domainlm.tasks.extend_tokenizer import ExtendTokenizerConfig
 from domainlm.tasks.filter import FilterConfig
 from domainlm.tasks.mix import MixConfig
 from domainlm.tasks.publish import PublishConfig
@@ -116,6 +117,11 @@ class Recipe(BaseModel):
     tokenizer: TokenizerConfig | None = Field(
         None, title="Tokenizer", description="Train a tokenizer on the corpora. Null when `train.init_from` brings one."
     )
+    extend_tokenizer: ExtendTokenizerConfig | None = Field(
+        None,
+        title="Extend the tokenizer",
+        description="Add the domain's tokens to the tokenizer of `train.init_from`. Null uses it as it is.",
+    )
     tokenize: TokenizeConfig = Field(
         default_factory=TokenizeConfig, title="Tokenize", description="How documents become token shards."
     )
@@ -158,7 +164,22 @@ class Recipe(BaseModel):
                 "a model from scratch needs `tokenizer`, and one that continues from `train.init_from` uses the "
                 "tokenizer of those weights: give exactly one of the two."
             )
+        if self.extend_tokenizer is not None:
+            self._check_extension(self.extend_tokenizer)
         return self
+
+    def _check_extension(self, extend: ExtendTokenizerConfig) -> None:
+        if self.train.init_from is None:
+            raise ValueError(
+                "extend_tokenizer has no effect on a model from scratch, whose `tokenizer` is learned from its own "
+                "text; remove it, or continue from `train.init_from`."
+            )
+        for name in extend.sources:
+            if name not in self.mixed_sources:
+                raise ValueError(
+                    f"extend_tokenizer.sources has {name!r}, which the mixture does not train on"
+                    f"{_nearest(name, list(self.mixed_sources))}."
+                )
 
     def source(self, name: str) -> Source:
         """The source called `name`."""

@@ -20,6 +20,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrain
 
 from .config import ModelConfig
 from .cross_entropy import summed_cross_entropy
+from .extension import Extension, extended
 
 TensorSource = Callable[[str, torch.Size], Tensor]
 
@@ -143,8 +144,8 @@ def initial_std(width: int) -> float:
     return max(0.02, 0.5 / math.sqrt(width))
 
 
-def given_weights(directory: Path) -> TensorSource:
-    """The weights of a Hugging Face directory by name (safetensors only).
+def given_weights(directory: Path, extension: Extension | None = None) -> TensorSource:
+    """The weights of a Hugging Face directory by name (safetensors only), and rows for new tokens.
 
     Raises:
         ValueError: the files lack a weight of the architecture, or one has another shape.
@@ -164,9 +165,13 @@ def given_weights(directory: Path) -> TensorSource:
             f"{sorted(map(str, report['mismatched_keys']))}; export it again."
         )
     weights: dict[str, Tensor] = dict(loaded.named_parameters())
+    tables = [loaded.get_input_embeddings().weight, loaded.get_output_embeddings().weight]
 
     def source(name: str, shape: torch.Size) -> Tensor:
-        return weights[name].detach()
+        weight = weights[name].detach()
+        if extension is not None and any(weights[name] is table for table in tables):
+            return extended(weight, extension, shape[0])
+        return weight
 
     return source
 

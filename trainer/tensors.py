@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor, Shard
 
 from .files import fsync
-from .optimizer import ShardedAdamW, local
+from .optimizer import ShardedOptimizer, local
 
 
-def staged(optimizer: ShardedAdamW) -> tuple[dict[str, Tensor], dict[str, str]]:
+def staged(optimizer: ShardedOptimizer) -> tuple[dict[str, Tensor], dict[str, str]]:
     """This rank's rows of all tensors, copied to memory, and which rows of which shape they are."""
     tensors, metadata = {}, {}
     for name, parameter, tensor in _tensors(optimizer):
@@ -22,6 +22,11 @@ def staged(optimizer: ShardedAdamW) -> tuple[dict[str, Tensor], dict[str, str]]:
         tensors[name] = tensor.detach().to("cpu", copy=True).contiguous()
         metadata[name] = json.dumps({"first_row": first, "shape": list(parameter.shape)})
     return tensors, metadata
+
+
+def checkpoint_bytes(optimizer: ShardedOptimizer) -> int:
+    """Bytes of all ranks' tensors together, which are fp32."""
+    return 4 * sum(parameter.numel() for _, parameter, _ in _tensors(optimizer))
 
 
 def save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
@@ -39,13 +44,13 @@ def save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> No
     fsync(file)
 
 
-def _tensors(optimizer: ShardedAdamW) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _tensors(optimizer: ShardedOptimizer) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name in the file, parameter it belongs to, this rank's part."""
-    moments = optimizer.moments()
     for name, parameter in optimizer.parameters.items():
         yield f"parameter/{name}", parameter, local(parameter.detach())
-        for key in ("exp_avg", "exp_avg_sq"):
-            yield f"{key}/{name}", parameter, moments[f"{key}/{name}"]
+    for kind, moments in optimizer.moments().items():
+        for name, moment in moments.items():
+            yield f"{kind}/{name}", optimizer.parameters[name], moment
 
 
 def rows(parameter: Tensor) -> tuple[int, int]:
@@ -61,7 +66,7 @@ def rows(parameter: Tensor) -> tuple[int, int]:
     return first, min(num, first + chunk)
 
 
-def load(path: Path, optimizer: ShardedAdamW) -> None:
+def load(path: Path, optimizer: ShardedOptimizer) -> None:
     """Fill this rank's rows from whichever ranks' files hold them."""
     files = [safe_open(file, framework="pt") for file in sorted(path.glob("rank-*.safetensors"))]
     first_rows = [_first_rows(file) for file in files]

@@ -22,7 +22,7 @@ from domainlm.trainer.model import (
     materialise,
     without_dropout,
 )
-from domainlm.trainer.optimizer import ShardedAdamW, local
+from domainlm.trainer.optimizer import ShardedOptimizer, local
 from domainlm.trainer.ranks import Ranks
 
 from .conftest import TINY, VOCAB, World
@@ -67,7 +67,7 @@ def test_an_export_opens_with_equal_logits_and_trains_on(
 ) -> None:
     config = tiny(family)
     model = built(config, ranks)
-    optimizer = ShardedAdamW(model, TrainConfig().optimizer)
+    optimizer = ShardedOptimizer(model, TrainConfig().optimizer)
     export(tmp_path / "model", optimizer, config, world.root / "tokenizer", precision="fp32", ranks=ranks)
     opened = AutoModelForCausalLM.from_pretrained(tmp_path / "model")
     tokens = torch.arange(20)[None] % VOCAB
@@ -129,7 +129,7 @@ def test_a_head_that_the_loss_cannot_compute_is_refused() -> None:
 
 def test_norms_biases_and_embeddings_have_no_weight_decay(ranks: Ranks) -> None:
     model = built(tiny("qwen2"), ranks)
-    optimizer = ShardedAdamW(model, TrainConfig().optimizer)
+    optimizer = ShardedOptimizer(model, TrainConfig().optimizer)
     names = {id(shard): name for name, shard in optimizer.shards.items()}
     bare = {names[id(p)] for p in optimizer.adamw.param_groups[1]["params"]}
     assert {name.rsplit(".", 2)[-2] for name in bare if "layers.0" in name} == {
