@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 import torch
+from torch import Tensor
 
 from .assemble import Parts
 from .ending import Ending, Stopped
@@ -20,7 +21,7 @@ from .fsdp import accumulate
 from .guard import Spike
 from .heartbeat import Heart
 from .job import EXIT_DONE, TrainJob
-from .loader import RankBatch, digest_parts, join_digest
+from .loader import RankBatch, digest_parts, join_digest, on_device
 from .microbatch import load_microbatch
 from .pace import Pace, Watch
 from .ranks import Ranks
@@ -135,28 +136,30 @@ class Run:
         self._record(batch.step, agreed, lr, step_s=time.monotonic() - began_s, data_s=data_s)
         return agreed
 
-    def _forward_backward(self, batch: RankBatch) -> float:
-        """Gradients of the mean loss over the step's targets on all ranks; returns this rank's summed loss."""
+    def _forward_backward(self, batch: RankBatch) -> Tensor:
+        """Gradients of the mean loss over the step's targets on all ranks; returns this rank's summed loss.
+
+        Nothing in it waits for the device.
+        """
         model, size = self.parts.model, self.microbatch
         # FSDP averages gradients over the ranks; the mean wanted is over the targets, wherever they are.
         scale = self.ranks.num_ranks / batch.num_targets
         losses, num_sequences = [], len(batch.input_ids)
         for first in range(0, num_sequences, size):
-            part = slice(first, first + size)
             accumulate(model, is_last=first + size >= num_sequences)
-            inputs = (batch.input_ids[part], batch.position_ids[part], batch.targets[part])
-            loss = model(*(tensor.to(self.ranks.device, non_blocking=True) for tensor in inputs))
+            loss = model(*on_device(batch.part(slice(first, first + size)), self.ranks.device))
             (loss * scale).backward()
             losses.append(loss.detach())
-        return float(torch.stack(losses).double().sum())
+        return torch.stack(losses).double().sum()
 
-    def _agree(self, batch: RankBatch, loss_sum: float) -> Agreed:
+    def _agree(self, batch: RankBatch, loss_sum: Tensor) -> Agreed:
         paces_s = [0.0] * self.ranks.num_ranks
         paces_s[self.ranks.rank] = self.pace.last_s
         wishes = self.saver.wishes(may_begin=not self.recovery.is_suspicious)
         norm = self.parts.optimizer.squared_norm()
-        mine = [loss_sum, norm, float(self.stop_asked), *wishes, *digest_parts(batch.digest), *paces_s]
-        loss, squared_norm, stop, *others = self.ranks.sum(mine)
+        norm = norm if self.ranks.replica == 0 else torch.zeros_like(norm)  # replicas hold the same gradients
+        mine = [float(self.stop_asked), *wishes, *digest_parts(batch.digest), *paces_s]
+        stop, *others, loss, squared_norm = self.ranks.sum(mine, [loss_sum, norm])
         return Agreed(
             loss=loss / batch.num_targets,
             grad_norm=math.sqrt(squared_norm),
