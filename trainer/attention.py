@@ -13,14 +13,15 @@ Whatever else it is handed (soft caps, sinks, a position bias), it refuses.
 Shape legend: B sequences, T tokens, N = B*T, H heads, K key heads, D head size, E documents of a microbatch.
 """
 
-import functools
 import inspect
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedConfig
 
+from .cpu_attention import attend_one_by_one
 from .job import Attention
 
 DOCUMENT_FAMILIES = frozenset(
@@ -29,6 +30,7 @@ DOCUMENT_FAMILIES = frozenset(
 LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 NEEDED_CAPABILITY = (8, 0)  # Ampere: flash attention
 LARGEST_HEAD = 256
+VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)  # torch 2.12 brought `enable_gqa`
 
 
 def attention_for(config: PreTrainedConfig, device: torch.device, *, bf16: bool) -> Attention:
@@ -104,36 +106,23 @@ def _masks_by_documents_alone(config: PreTrainedConfig) -> bool:
 def _varlen_takes(config: PreTrainedConfig, device: torch.device, *, bf16: bool) -> bool:
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     fits = bf16 and size % 8 == 0 and size <= LARGEST_HEAD
-    return fits and "window_size" in _varlen_options() and torch.cuda.get_device_capability(device) >= NEEDED_CAPABILITY
-
-
-@functools.cache
-def _varlen_options() -> frozenset[str]:
-    """What this torch's `varlen_attn` takes: `window_size` came with 2.11, `enable_gqa` with 2.12."""
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return frozenset()
-    return frozenset(inspect.signature(varlen_attn).parameters)
+    return fits and "window_size" in VARLEN_OPTIONS and torch.cuda.get_device_capability(device) >= NEEDED_CAPABILITY
 
 
 def _varlen(packed: list[Tensor], bounds: Tensor, longest: int, scale: float, left: int) -> Tensor:
     """On CUDA: flash attention that takes the bounds. `longest` bounds all documents, so that it never changes."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    takes_groups = "enable_gqa" in _varlen_options()
+    takes_groups = "enable_gqa" in VARLEN_OPTIONS
     query, key, value = packed if takes_groups else _ungrouped(packed)
-    groups: dict[str, Any] = {"enable_gqa": query.shape[1] != key.shape[1]} if takes_groups else {}
-    out = varlen_attn(
-        query, key, value, bounds, bounds, longest, longest, scale=scale, window_size=(left, 0), **groups
-    )
-    return cast(Tensor, out)
+    options: dict[str, Any] = {"scale": scale, "window_size": (left, 0)}
+    if takes_groups:
+        options["enable_gqa"] = query.shape[1] != key.shape[1]
+    return cast(Tensor, varlen_attn(query, key, value, bounds, bounds, longest, longest, **options))
 
 
 def _one_by_one(packed: list[Tensor], bounds: Tensor, longest: int, scale: float, left: int) -> Tensor:
     """On a CPU: each document by itself."""
-    out, _ = _document_attention(*_ungrouped(packed), bounds, scale, left)
-    return out
+    query, key, value = _ungrouped(packed)
+    return cast(Tensor, attend_one_by_one(query, key, value, bounds, scale, left)[0])
 
 
 def _ungrouped(packed: list[Tensor]) -> list[Tensor]:
@@ -141,103 +130,3 @@ def _ungrouped(packed: list[Tensor]) -> list[Tensor]:
     query, *others = packed
     groups = query.shape[1] // others[0].shape[1]
     return [query, *(other.repeat_interleave(groups, dim=1) if groups > 1 else other for other in others)]
-
-
-# One operation for the compiler, which would else make a graph for each set of bounds; [N, H, D] to the same, and
-# logarithms of the softmax's denominators [N, H] for the backward pass.
-@torch.library.custom_op("domainlm::document_attention", mutates_args=(), device_types="cpu")
-def _document_attention(
-    query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, scale: float, left: int
-) -> tuple[Tensor, Tensor]:
-    out = torch.empty_like(query, memory_format=torch.contiguous_format)
-    log_sums = query.new_empty(query.shape[:2], dtype=torch.float32)
-    for rows in _documents(bounds):
-        parts = [_heads_first(tensor[rows]) for tensor in (query, key, value)]
-        one, log_sum = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(*parts, **_mask(parts[0], left, scale))
-        out[rows], log_sums[rows] = one[0].transpose(0, 1), log_sum[0].transpose(0, 1)
-    return out, log_sums
-
-
-@_document_attention.register_fake
-def _shapes(
-    query: Tensor, key: Tensor, value: Tensor, bounds: Tensor, scale: float, left: int
-) -> tuple[Tensor, Tensor]:
-    log_sums = query.new_empty(query.shape[:2], dtype=torch.float32)
-    return torch.empty_like(query, memory_format=torch.contiguous_format), log_sums
-
-
-@torch.library.custom_op("domainlm::document_attention_backward", mutates_args=(), device_types="cpu")
-def _document_attention_backward(
-    gradient: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    out: Tensor,
-    log_sums: Tensor,
-    bounds: Tensor,
-    scale: float,
-    left: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    gradients = [torch.empty_like(t, memory_format=torch.contiguous_format) for t in (query, key, value)]
-    for rows in _documents(bounds):
-        parts = [_heads_first(tensor[rows]) for tensor in (gradient, query, key, value, out)]
-        options = _mask(parts[1], left, scale)
-        log_sum = log_sums[rows].transpose(0, 1)[None]
-        ones = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*parts, log_sum, **options)
-        for whole, one in zip(gradients, ones, strict=True):
-            whole[rows] = one[0].transpose(0, 1)
-    return gradients[0], gradients[1], gradients[2]
-
-
-@_document_attention_backward.register_fake
-def _backward_shapes(
-    gradient: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    out: Tensor,
-    log_sums: Tensor,
-    bounds: Tensor,
-    scale: float,
-    left: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    query, key, value = (torch.empty_like(t, memory_format=torch.contiguous_format) for t in (query, key, value))
-    return query, key, value
-
-
-def _remember(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-    *tensors, ctx.scale, ctx.left = inputs
-    ctx.save_for_backward(*tensors, *output)
-
-
-def _differentiate(context: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
-    query, key, value, bounds, out, log_sums = context.saved_tensors
-    gradients = _document_attention_backward(
-        gradient, query, key, value, out, log_sums, bounds, context.scale, context.left
-    )
-    return *gradients, None, None, None
-
-
-_document_attention.register_autograd(_differentiate, setup_context=_remember)
-
-
-def _documents(bounds: Tensor) -> list[slice]:
-    ends = bounds.tolist()
-    return [slice(begin, end) for begin, end in zip(ends, ends[1:], strict=False)]
-
-
-def _heads_first(document: Tensor) -> Tensor:
-    """[L, H, D] to [1, H, L, D]."""
-    return document.transpose(0, 1)[None]
-
-
-def _mask(query: Tensor, left: int, scale: float) -> dict[str, Any]:
-    """Causal, by a flag; only a document that is longer than the window needs a mask of its own."""
-    length = query.shape[2]
-    if left < 0 or length <= left + 1:
-        return {"dropout_p": 0.0, "is_causal": True, "scale": scale}
-    position = torch.arange(length)
-    before = position[:, None] - position[None, :]
-    hidden = (before < 0) | (before > left)
-    mask = torch.zeros(length, length, dtype=query.dtype).masked_fill_(hidden, float("-inf"))
-    return {"dropout_p": 0.0, "is_causal": False, "attn_mask": mask, "scale": scale}

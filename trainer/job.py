@@ -51,7 +51,7 @@ class Place:
     """Compute activations again in the backward pass: selective keeps matrix products and attention, full only each
     layer's input, for a third more time."""
     attention: Literal["auto", Attention] = "auto"
-    """How documents are kept apart (`trainer.attention`); auto takes the fastest that the model and the device allow."""
+    """How documents are kept apart (`trainer.attention`); auto takes the fastest that model and device allow."""
     compile: Literal["auto", "always", "never"] = "auto"
     """Compile each layer and the loss; auto does so on CUDA. A compiled model rounds otherwise than an eager one."""
     shard_ranks: int | None = field(default=None, metadata={"ge": 1})

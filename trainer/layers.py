@@ -1,7 +1,7 @@
 """What is done to each transformer layer before it is sharded: recompute its activations, then compile it.
 
 The order matters: the compiler must see the recomputation to plan it, and FSDP's hooks must stay outside of both. Each
-layer is compiled by itself, so that all layers of a kind share one graph and its compilation takes seconds, not minutes.
+layer is compiled by itself, so that all layers of a kind share one graph, which is compiled in seconds, not minutes.
 """
 
 from collections.abc import Callable

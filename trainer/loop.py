@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .assemble import Parts
 from .ending import Ending, Stopped
-from .flops import flops_per_token, peak_flops
+from .flops import attended, flops_per_token, peak_flops
 from .fsdp import accumulate
 from .guard import Spike
 from .heartbeat import Heart
@@ -64,6 +64,7 @@ class Run:
         self.pace, self.watch = Pace(ranks.device), Watch()
         self.microbatch = int(ranks.gather(load_microbatch(job).sequences)[0])  # all must forward equally often
         self.flops_per_token = flops_per_token(parts.model, parts.hf_config, parts.mixture.sequence_tokens)
+        self.dense_flops = flops_per_token(parts.model, parts.hf_config, 0)
         self.peak_flops = peak_flops(ranks.device)
         self.stop_asked = False
 
@@ -133,7 +134,7 @@ class Run:
         else:
             self.parts.optimizer.drop_gradients()
             self.records.event("skip", batch.step, reason="non-finite loss or gradient", digest=agreed.digest)
-        self._record(batch.step, agreed, lr, step_s=time.monotonic() - began_s, data_s=data_s)
+        self._record(batch, agreed, lr, step_s=time.monotonic() - began_s, data_s=data_s)
         return agreed
 
     def _forward_backward(self, batch: RankBatch) -> Tensor:
@@ -169,9 +170,11 @@ class Run:
             paces_s=others[7:],
         )
 
-    def _record(self, step: int, agreed: Agreed, lr: float, *, step_s: float, data_s: float) -> None:
-        tokens_per_s = self.parts.mixture.batch_tokens / step_s
-        flops_per_rank_s = tokens_per_s * self.flops_per_token / self.ranks.num_ranks
+    def _record(self, batch: RankBatch, agreed: Agreed, lr: float, *, step_s: float, data_s: float) -> None:
+        step, tokens_per_s = batch.step, self.parts.mixture.batch_tokens / step_s
+        share = attended(batch.position_ids) / self.parts.mixture.sequence_tokens  # of this rank's, as a sample
+        flops = self.dense_flops + share * (self.flops_per_token - self.dense_flops)
+        flops_per_rank_s = tokens_per_s * flops / self.ranks.num_ranks
         slowest = max(range(self.ranks.num_ranks), key=lambda rank: agreed.paces_s[rank])
         typical_s = statistics.median_low(agreed.paces_s)
         for straggler in self.watch.look(agreed.paces_s, self.pace.number):

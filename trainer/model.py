@@ -47,9 +47,7 @@ class LanguageModel(nn.Module):
         """The transformer layers."""
         return _find_layers(self.causal)
 
-    def forward(
-        self, input_ids: Tensor, position_ids: Tensor, targets: Tensor, bounds: Tensor | None = None
-    ) -> Tensor:
+    def forward(self, input_ids: Tensor, position_ids: Tensor, targets: Tensor, bounds: Tensor | None = None) -> Tensor:
         """Cross-entropy summed over the targets [B, T] that are not negative, in fp32.
 
         `position_ids` restart at each document, and no document sees another. `bounds` are the `document_bounds` of

@@ -1,7 +1,7 @@
 """The ranks of a run: who they are, what they add up, how they end.
 
-NCCL on CUDA, gloo on CPU; without torchrun there is one rank. The mesh has one dimension, "shard", or two, "replica" and
-"shard": several groups of ranks then hold all parameters, each group once.
+NCCL on CUDA, gloo on CPU; without torchrun there is one rank. The mesh has one dimension, "shard", or two, "replica"
+and "shard": several groups of ranks then hold all parameters, each group once.
 """
 
 import os
