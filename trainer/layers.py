@@ -29,6 +29,10 @@ KEPT = (
     "flex_attention",
 )
 
+# Graphs of the code that all layers share: kinds of layers, times shapes of microbatches (whole, last, one sequence),
+# times two for forwards without a backward. Beyond it torch would go on eagerly, and say so only in the log.
+RECOMPILE_LIMIT = 32
+
 
 def recompute_activations(model: LanguageModel, how: Recompute) -> None:
     """Compute activations again in the backward pass: all but each layer's input, or all but what is `KEPT`."""
@@ -43,6 +47,7 @@ def recompute_activations(model: LanguageModel, how: Recompute) -> None:
 
 def compile_layers(model: LanguageModel) -> None:
     """Compile each layer, and the loss of a chunk. Shapes are static but for the number of documents."""
+    torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
     for layer in model.layers:
         layer.forward = torch.compile(layer.forward, dynamic=False)
     model.compiles_loss = True

@@ -1,4 +1,4 @@
-"""Compiled layers: the same loss to rounding, the same bits again, and one graph for all layers and all documents."""
+"""What makes training faster changes rounding at most, and graphs are few."""
 
 import dataclasses
 from typing import Any
@@ -8,8 +8,10 @@ import torch
 from torch._dynamo.utils import counters
 
 from domainlm.trainer.assemble import assemble
+from domainlm.trainer.fsdp import accumulate
 from domainlm.trainer.job import Place, outcome
 from domainlm.trainer.loop import Run
+from domainlm.trainer.optimizer import local
 from domainlm.trainer.ranks import Ranks
 
 from .conftest import World
@@ -46,3 +48,19 @@ def test_compiled_training_is_eager_training_to_rounding_and_resumes_to_the_bit(
     resumed = run_here(job, ranks)
     assert resumed.curve() == whole.curve()
     assert resumed.weights == whole.weights
+
+
+def test_keeping_parameters_whole_within_a_step_changes_no_bit(world: World, ranks: Ranks) -> None:
+    config = dataclasses.replace(world.job("").config, precision="bf16")
+    parts = assemble(world.job("whole", config=config), ranks)
+    assert parts.model.keeps_whole
+    batch, gradients = parts.loader.batch(0), []
+    for keeps_whole in (True, False):
+        parts.model.keeps_whole = keeps_whole
+        for first in range(0, 8, 2):
+            accumulate(parts.model, is_last=first == 6)
+            (parts.model(*batch.part(slice(first, first + 2))) / batch.num_targets).backward()
+        gradients.append([local(p.grad).clone() for p in parts.model.parameters() if p.grad is not None])
+        parts.optimizer.drop_gradients()
+    for whole, gathered in zip(*gradients, strict=True):
+        assert torch.equal(whole, gathered)
