@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from domainlm.trainer.job import Recompute
+
 
 class SlurmSettings(BaseModel):
     """What a cluster wants to know of a job."""
@@ -42,6 +44,21 @@ class Runtime(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", title="Device", description="Where tensors live.")
     microbatch_sequences: PositiveInt = Field(
         4, title="Microbatch", description="Sequences that one rank forwards at once; lower it when memory runs out."
+    )
+    activation_checkpointing: Recompute = Field(
+        "none",
+        title="Activation checkpointing",
+        description="What is computed again in the backward pass, to save memory: all but matrix products and "
+        "attention (selective), or all but the input of each layer (full).",
+    )
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", title="Compile", description="Compile each layer of the model; auto does so on CUDA."
+    )
+    shard_ranks: PositiveInt | None = Field(
+        None,
+        title="Shard over",
+        description="Ranks that parameters are sharded over, each such group holding all of them; null for those of a "
+        "node where there are several, else all.",
     )
     checkpoint_every_s: float = Field(
         300, gt=0, title="Checkpoint interval", description="Seconds of training between two checkpoints."

@@ -81,6 +81,9 @@ def make_job(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -
         place=Place(
             device=runtime.device,
             microbatch_sequences=runtime.microbatch_sequences,
+            activation_checkpointing=runtime.activation_checkpointing,
+            compile=runtime.compile,
+            shard_ranks=runtime.shard_ranks,
             checkpoint_every_s=runtime.checkpoint_every_s,
             keep_checkpoints=runtime.keep_checkpoints,
             keep_every_steps=runtime.keep_every_steps,

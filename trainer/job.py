@@ -27,6 +27,10 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL: run the same command again to go on
 EXIT_OUT_OF_MEMORY = 77  # of a rank: start again with half the microbatch
 
 
+Attention = Literal["documents", "flex_attention", "sdpa"]
+Recompute = Literal["none", "selective", "full"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Where and how a run is executed. No field changes what is trained beyond rounding."""
@@ -45,8 +49,16 @@ class Place:
     """Seconds without a sign of life from any rank after which all are killed and started again."""
     probe_memory: Literal["auto", "always", "never"] = "auto"
     """Try the microbatch in a process of its own before the run; auto does so on CUDA."""
-    activation_checkpointing: bool = False
-    """Compute activations again in the backward pass: less memory, a third more time."""
+    activation_checkpointing: Recompute = "none"
+    """Compute activations again in the backward pass: selective keeps matrix products and attention, full only each
+    layer's input, for a third more time."""
+    attention: Literal["auto", Attention] = "auto"
+    """How documents are kept apart (`trainer.attention`); auto takes the fastest that model and device allow."""
+    compile: Literal["auto", "always", "never"] = "auto"
+    """Compile each layer and the loss; auto does so on CUDA. A compiled model rounds otherwise than an eager one."""
+    shard_ranks: int | None = field(default=None, metadata={"ge": 1})
+    """Ranks that parameters are sharded over; each such group holds them all. Null: the ranks of a node, where there
+    are several nodes of several ranks, else all."""
 
     def __post_init__(self) -> None:
         strict.check_bounds(self)
