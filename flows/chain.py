@@ -11,6 +11,7 @@ from domainlm.tasks.annotate import annotate
 from domainlm.tasks.decontaminate import decontaminate
 from domainlm.tasks.deduplicate import deduplicate
 from domainlm.tasks.evaluate import evaluate
+from domainlm.tasks.extend_tokenizer import extend_tokenizer
 from domainlm.tasks.filter import FilterConfig
 from domainlm.tasks.filter import filter as filter_documents
 from domainlm.tasks.learn_domain import learn_domain, parts_of
@@ -19,6 +20,7 @@ from domainlm.tasks.mix import mix
 from domainlm.tasks.publish import publish
 from domainlm.tasks.stage import Stage
 from domainlm.tasks.tokenize import tokenize
+from domainlm.tasks.tokenize_held_out import tokenize_held_out
 from domainlm.tasks.train import train
 from domainlm.tasks.train_tokenizer import train_tokenizer
 
@@ -58,10 +60,11 @@ def build_model(recipe: Recipe, materials: Materials, make: Make) -> Output:
     }
     mixture = make(mix, recipe.mix, {"tokenizer": tokenizer, **tokens})
     weights = {"init_from": materials.init_from} if materials.init_from else {}
-    train_inputs = {"mixture": mixture.part(), "tokenizer": tokenizer, **tokens, **weights}
+    watched_by = watched_text(recipe, corpora, tokenizer, make)
+    train_inputs = {"mixture": mixture.part(), "tokenizer": tokenizer, **tokens, **weights, **watched_by}
     model = make(train, recipe.train_config(), train_inputs).part("model")
     score_model(recipe, model, corpora, materials, make)
-    everything = {name: output.part() for name, output in make.made.items()}
+    everything = {name: output.part() for name, output in make.made.items() if name != tokenize_held_out.name}
     return make(publish, recipe.publish_config(), everything, label=recipe.name)
 
 
@@ -101,9 +104,27 @@ def domain_model(rules: FilterConfig, acquired: Mapping[str, Part], make: Make, 
 def first_tokenizer(recipe: Recipe, materials: Materials, corpora: Mapping[str, Output], make: Make) -> Part:
     """The tokenizer: trained on the corpora of the mixture, or that of the weights that training continues from."""
     if materials.init_from is not None:
-        return materials.init_from
+        return extended_tokenizer(recipe, materials.init_from, corpora, make)
     inputs = {f"corpus.{name}": corpora[name].part("kept") for name in recipe.mixed_sources}
     return make(train_tokenizer, recipe.tokenizer, inputs).part("tokenizer")
+
+
+def extended_tokenizer(recipe: Recipe, base: Part, corpora: Mapping[str, Output], make: Make) -> Part:
+    """The tokenizer of the first weights, with new tokens where the recipe asks for them."""
+    if recipe.extend_tokenizer is None:
+        return base
+    learned = {f"corpus.{name}": corpora[name].part("kept") for name in recipe.extend_tokenizer.sources}
+    inputs = {"tokenizer": base, **learned, **held_out_inputs(corpora)}
+    return make(extend_tokenizer, recipe.extend_tokenizer, inputs).part("tokenizer")
+
+
+def watched_text(recipe: Recipe, corpora: Mapping[str, Output], tokenizer: Part, make: Make) -> dict[str, Part]:
+    """The held-out text that training is watched by: looked at, so that it renames no model."""
+    parts = held_out_inputs(corpora)
+    if not parts:
+        return {}
+    text = make(tokenize_held_out, recipe.tokenize_held_out_config(), {"tokenizer": tokenizer, **parts})
+    return {"held_out": text.part().looked_at()}
 
 
 def score_model(recipe: Recipe, model: Part, corpora: Mapping[str, Output], materials: Materials, make: Make) -> None:
@@ -128,15 +149,19 @@ def score(
     *,
     label: str,
 ) -> Output:
-    """Scores of one model. A source too small for any document to be held out has no bits per byte."""
-    parts = {f"held_out.{name}": corpus.part("held_out") for name, corpus in corpora.items()}
-    held_out = {name: part for name, part in parts.items() if part.rows != 0}
+    """Scores of one model. A source without held-out documents has no bits per byte."""
     return make(
         evaluate,
         recipe.evaluate_config(weights),
-        {"model": model, **benchmark_inputs(materials), **held_out},
+        {"model": model, **benchmark_inputs(materials), **held_out_inputs(corpora)},
         label=label,
     )
+
+
+def held_out_inputs(corpora: Mapping[str, Output]) -> dict[str, Part]:
+    """The held-out documents, named as stages expect them; a source too small for any has none."""
+    parts = {f"held_out.{name}": corpus.part("held_out") for name, corpus in corpora.items()}
+    return {name: part for name, part in parts.items() if part.rows != 0}
 
 
 def benchmark_inputs(materials: Materials) -> dict[str, Part]:

@@ -71,7 +71,7 @@ def stage_name(stage: str, label: str) -> str:
 
 def waits_for(inputs: Mapping[str, Part]) -> list[str]:
     """Stages that have to be built before this one can know its key."""
-    return sorted({part.origin for part in inputs.values() if part.digest == FORESEEN})
+    return sorted({part.origin for part in inputs.values() if part.digest == FORESEEN and part.decides})
 
 
 def explain(request: Request, before: list[Sealed]) -> list[str]:
@@ -87,8 +87,10 @@ def _differences(request: Request, before: Manifest) -> list[str]:
     if request.version != before.version:
         reasons.append(f"version {before.version} -> {request.version}: this stage's own code writes other bytes now")
     reasons += _config_differences("", request.config, before.config)
-    for name in sorted({*request.inputs, *before.inputs}):
-        new, old = request.inputs.get(name), before.inputs.get(name)
+    inputs = {name: part for name, part in request.inputs.items() if part.decides}
+    inputs_before = {name: record for name, record in before.inputs.items() if record.decides}
+    for name in sorted({*inputs, *inputs_before}):
+        new, old = inputs.get(name), inputs_before.get(name)
         if new is None:
             reasons.append(f"input {name} is gone")
         elif old is None:

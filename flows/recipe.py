@@ -17,10 +17,12 @@ from domainlm.tasks.acquire import AcquireConfig
 from domainlm.tasks.decontaminate import DecontaminateConfig, DecontaminateStageConfig
 from domainlm.tasks.deduplicate import DeduplicateConfig
 from domainlm.tasks.evaluate import EvaluateStageConfig
+from domainlm.tasks.extend_tokenizer import ExtendTokenizerConfig
 from domainlm.tasks.filter import FilterConfig
 from domainlm.tasks.mix import MixConfig
 from domainlm.tasks.publish import PublishConfig
 from domainlm.tasks.tokenize import TokenizeConfig
+from domainlm.tasks.tokenize_held_out import TokenizeHeldOutConfig
 from domainlm.tasks.train_tokenizer import TokenizerConfig
 from domainlm.trainer.config import ModelConfig, TrainConfig
 
@@ -115,6 +117,11 @@ class Recipe(BaseModel):
     tokenizer: TokenizerConfig | None = Field(
         None, title="Tokenizer", description="Train a tokenizer on the corpora. Null when `train.init_from` brings one."
     )
+    extend_tokenizer: ExtendTokenizerConfig | None = Field(
+        None,
+        title="Extend the tokenizer",
+        description="Add the domain's tokens to the tokenizer of `train.init_from`. Null uses it as it is.",
+    )
     tokenize: TokenizeConfig = Field(
         default_factory=TokenizeConfig, title="Tokenize", description="How documents become token shards."
     )
@@ -157,7 +164,22 @@ class Recipe(BaseModel):
                 "a model from scratch needs `tokenizer`, and one that continues from `train.init_from` uses the "
                 "tokenizer of those weights: give exactly one of the two."
             )
+        if self.extend_tokenizer is not None:
+            self._check_extension(self.extend_tokenizer)
         return self
+
+    def _check_extension(self, extend: ExtendTokenizerConfig) -> None:
+        if self.train.init_from is None:
+            raise ValueError(
+                "extend_tokenizer has no effect on a model from scratch, whose `tokenizer` is learned from its own "
+                "text; remove it, or continue from `train.init_from`."
+            )
+        for name in extend.sources:
+            if name not in self.mixed_sources:
+                raise ValueError(
+                    f"extend_tokenizer.sources has {name!r}, which the mixture does not train on"
+                    f"{_nearest(name, list(self.mixed_sources))}."
+                )
 
     def source(self, name: str) -> Source:
         """The source called `name`."""
@@ -177,6 +199,10 @@ class Recipe(BaseModel):
         context_tokens = self.evaluate.context_tokens or self.mix.sequence_tokens
         evaluate = replace(self.evaluate, context_tokens=context_tokens)
         return EvaluateStageConfig(evaluate=evaluate, weights=weights)
+
+    def tokenize_held_out_config(self) -> TokenizeHeldOutConfig:
+        """Training is watched by the very text that evaluation measures."""
+        return TokenizeHeldOutConfig(max_bytes=self.evaluate.held_out_bytes)
 
     def publish_config(self) -> PublishConfig:
         """What the papers say, with the recipe's name and description where they say nothing else."""

@@ -8,8 +8,8 @@ from typing import Any, cast
 from domainlm.tasks.store import Sealed, Store
 
 ORDER = (  # of the chain; a manifest keeps its inputs by name
-    *("acquire", "learn_domain", "annotate", "filter", "deduplicate", "decontaminate", "train_tokenizer", "tokenize"),
-    *("mix", "train", "evaluate"),
+    *("acquire", "learn_domain", "annotate", "filter", "deduplicate", "decontaminate", "train_tokenizer"),
+    *("extend_tokenizer", "tokenize", "mix", "train", "evaluate"),
 )
 HEADLINES = ("accuracy", "answer_bits_per_byte", "bits_per_byte")
 

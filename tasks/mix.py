@@ -5,22 +5,27 @@ In:  corpus.<source>   a directory of token shards (the output of `tokenize`)
 Out: mixture.json      `domainlm.trainer.mixture.Mixture`: names, integer shares, shards with digests
 
 The corpora stand in alphabetical order: the order in a recipe is not part of the key, so it may not change the bytes.
-A budget that would repeat a corpus more often than allowed is refused here, before any training time is spent.
+A budget that would repeat a corpus more often than allowed is refused here, before any training time is spent, and
+so is one that never reaches a new token of an extended tokenizer, whose row would stay as it began.
 """
 
 from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, model_validator
 
 from domainlm.tasks.manifest import Books, Part
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.tokenize import INDEX, TokenizedCorpus, load_index, tokenizer_directory
+from domainlm.trainer.extension import Extension, load_extension
 from domainlm.trainer.mixture import WHOLE_PPM, CorpusTokens, Mixture, save_mixture
 from domainlm.trainer.sampler import Sampler, counts_before
 from domainlm.trainer.shards import file_sha256
+from domainlm.trainer.stream import CorpusStream
 
 CORPUS = "corpus."
 
@@ -80,6 +85,10 @@ def mix(config: MixConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books
         counts[f"tail_tokens.{corpus.name}"] = corpus.tokens - (corpus.tokens - 1) // mixture.sequence_tokens * (
             mixture.sequence_tokens
         )
+    extension = load_extension(tokenizer_directory(inputs))
+    if extension is not None:
+        directories = {name: part.root for name, part in parts.items()}
+        counts["least_new_token"] = check_new_tokens(new_token_counts(mixture, directories, extension), extension)
     return Books(counts=counts)
 
 
@@ -160,6 +169,38 @@ def check_budget(mixture: Mixture, max_repetitions: float) -> None:
         f"the token budget {mixture.token_budget:,} is too large, for max_repetitions is {max_repetitions:g}: {wrong}. "
         f"{advice}, change token_shares, add text, or allow more repetitions."
     )
+
+
+def new_token_counts(mixture: Mixture, directories: Mapping[str, Path], extension: Extension) -> npt.NDArray[np.int64]:
+    """How often the budget reads each new token as an input: with its windows, and their repetitions."""
+    sampler, length = Sampler(mixture), mixture.sequence_tokens
+    counts = np.zeros(len(extension.pieces), np.int64)
+    numbers = counts_before(mixture.num_sequences, mixture.shares_ppm)
+    for place, (corpus, sequences) in enumerate(zip(mixture.corpora, numbers, strict=True)):
+        epochs, rest = divmod(sequences, sampler.num_windows[place])
+        reads = np.full(sampler.num_windows[place] + 1, epochs)
+        reads[-1] = 0  # the tail, which fills no window
+        reads[sampler.permutation(place, epochs).forward(np.arange(rest, dtype=np.int64))] += 1
+        start = 0
+        for shard in CorpusStream(corpus, directories[corpus.name]).shards:
+            found = np.flatnonzero(shard.tokens >= extension.base_entries)
+            new = shard.tokens[found].astype(np.int64) - extension.base_entries
+            windows = np.minimum((found + start) // length, sampler.num_windows[place])
+            np.add.at(counts, new, reads[windows])
+            start += len(shard.tokens)
+    return counts
+
+
+def check_new_tokens(counts: npt.NDArray[np.int64], extension: Extension) -> int:
+    """The count of the rarest new token; raises ValueError if the budget never reads it."""
+    never = np.flatnonzero(counts == 0)
+    if len(never):
+        raise ValueError(
+            f"the token budget never reads {len(never):,} of the {len(counts):,} new tokens (the first is number "
+            f"{extension.base_entries + int(never[0]):,}), so their rows would stay as they began. Raise "
+            "token_budget or the token shares of the sources they are for, or raise extend_tokenizer.min_count."
+        )
+    return int(counts.min())
 
 
 def check_names(shares: Mapping[str, float], parts: Mapping[str, Part]) -> None:

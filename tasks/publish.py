@@ -1,7 +1,8 @@
 """Publish: the model with its papers, all of them computed from the sealed directories of its build.
 
 In:  every stage of the build by its name: acquire.<source>, filter.<source>, deduplicate, decontaminate.<source>,
-     train_tokenizer (where there is one), tokenize.<source>, mix, train, evaluate.model, evaluate.base
+     train_tokenizer or extend_tokenizer (where there is one), tokenize.<source>, mix, train, evaluate.model,
+     evaluate.base
 Out: model/           a Hugging Face directory, ready to upload: the trained one, and the model card as its README.md
      MODEL_CARD.md    what the model is, what it was trained on, how it scores
      DATA_SHEET.md    sources, licences, what was dropped and why, mixture

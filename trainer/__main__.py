@@ -50,7 +50,7 @@ def run_rank(config: Path, prepare: Callable[[TrainJob, Ranks], Callable[[], int
         return EXIT_DONE
     try:
         try:
-            ranks = join(job.place.device)
+            ranks = join(job.place.device, shard_ranks=job.place.shard_ranks)
             work = prepare(job, ranks)
         except (ValueError, FileNotFoundError) as error:
             _leave_word(job, "refused", error)

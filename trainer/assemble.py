@@ -12,8 +12,11 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from . import preflight
-from .fsdp import recompute_activations, shard
+from .attention import attention_for
+from .extension import Extension, load_extension
+from .fsdp import shard
 from .job import TrainJob
+from .layers import compile_layers, recompute_activations
 from .ledger import open_streams
 from .loader import Loader
 from .mixture import Mixture, load_mixture
@@ -28,7 +31,7 @@ from .model import (
     materialise,
     without_dropout,
 )
-from .optimizer import ShardedAdamW
+from .optimizer import ShardedOptimizer
 from .ranks import Ranks
 from .sampler import Sampler
 from .shards import ShardHeader
@@ -42,7 +45,7 @@ class Parts:
     loader: Loader
     hf_config: PreTrainedConfig
     model: LanguageModel
-    optimizer: ShardedAdamW
+    optimizer: ShardedOptimizer
     initial: Callable[[], TensorSource]
     """The weights before the first step."""
     identity: dict[str, Any]
@@ -61,12 +64,12 @@ def assemble(job: TrainJob, ranks: Ranks) -> Parts:
     preflight.check_tokenizer(mixture, job.tokenizer)
     streams = open_streams(mixture, job.corpora)
     hf_config = without_dropout(model_config(job, preflight.check_tokens(mixture, streams)))
-    preflight.check_model(mixture, hf_config, job.init_from)
+    preflight.check_model(mixture, hf_config, job)
     preflight.verify_shards(mixture, job.corpora, ranks, record=job.output / "verified.json")
     loader = Loader(Sampler(mixture), streams, rank=ranks.rank, num_ranks=ranks.num_ranks)
     initial = partial(initial_weights, job, hf_config)
     model = sharded_model(job, ranks, hf_config, initial())
-    optimizer = ShardedAdamW(model, job.config.optimizer)
+    optimizer = ShardedOptimizer(model, job.config.optimizer)
     return Parts(mixture, loader, hf_config, model, optimizer, initial, _identity(job, mixture))
 
 
@@ -74,21 +77,34 @@ def model_config(job: TrainJob, header: ShardHeader) -> PreTrainedConfig:
     """The architecture of the job."""
     if job.config.model is None:
         assert job.init_from is not None  # TrainJob lets no other case exist
-        return given_config(job.init_from)
+        config = given_config(job.init_from)
+        if extension_of(job) is not None:  # rows that the base has beyond its tokenizer stay
+            config.vocab_size = max(config.vocab_size, header.vocab_size)
+        return config
     return llama_config(job.config.model, vocab_size=header.vocab_size, bos_id=header.bos_id, eos_id=header.eos_id)
 
 
 def initial_weights(job: TrainJob, hf_config: PreTrainedConfig) -> TensorSource:
     """Where the weights before the first step come from."""
-    return fresh_weights(hf_config, job.config.seed) if job.init_from is None else given_weights(job.init_from)
+    if job.init_from is None:
+        return fresh_weights(hf_config, job.config.seed)
+    return given_weights(job.init_from, extension_of(job))
+
+
+def extension_of(job: TrainJob) -> Extension | None:
+    """The new tokens that the tokenizer has beyond that of the weights which training continues from."""
+    return None if job.init_from is None else load_extension(job.tokenizer)
 
 
 def sharded_model(job: TrainJob, ranks: Ranks, hf_config: PreTrainedConfig, source: TensorSource) -> LanguageModel:
     """The model with its memory on this rank's device."""
-    model = build_on_meta(hf_config, z_loss=job.config.z_loss)
-    if job.place.activation_checkpointing:
-        recompute_activations(model)
-    shard(model, ranks.mesh, bf16=job.config.precision == "bf16")
+    place, bf16 = job.place, job.config.precision == "bf16"
+    attention = attention_for(hf_config, ranks.device, bf16=bf16) if place.attention == "auto" else place.attention
+    model = build_on_meta(hf_config, z_loss=job.config.z_loss, attention=attention)
+    recompute_activations(model, place.activation_checkpointing)
+    if place.compile == "always" or (place.compile == "auto" and ranks.device.type == "cuda"):
+        compile_layers(model)
+    shard(model, ranks.mesh, bf16=bf16)
     materialise(model, ranks.device, source)
     model.train()
     return model

@@ -25,10 +25,10 @@ from typing import Any
 from torch import Tensor
 
 from .files import write_atomically, write_json
-from .optimizer import ShardedAdamW
+from .optimizer import ShardedOptimizer
 from .ranks import Ranks
 from .shards import file_sha256
-from .tensors import load, save, staged
+from .tensors import checkpoint_bytes, load, save, staged
 
 Json = dict[str, Any]
 
@@ -97,7 +97,7 @@ class Checkpointer:
         """Why it failed, as far as this rank knows."""
         return str(self._error or "another rank has no room for its part")
 
-    def begin(self, state: State, optimizer: ShardedAdamW, problem: OSError | None = None) -> None:
+    def begin(self, state: State, optimizer: ShardedOptimizer, problem: OSError | None = None) -> None:
         """Copy this rank's part and start writing it; all ranks must later `complete` it, or `abandon` it.
 
         A `problem` that this rank has already makes it fail, in the same way as one while writing.
@@ -135,11 +135,11 @@ class Checkpointer:
         if self.ranks.is_first and path.exists():
             shutil.rmtree(path)
 
-    def make_room(self, optimizer: ShardedAdamW) -> list[str]:
+    def make_room(self, optimizer: ShardedOptimizer) -> list[str]:
         """Drop old checkpoints, but never the newest, if the next one would not fit otherwise; returns their names."""
         if not self.ranks.is_first:
             return []
-        needed = 3 * 4 * sum(parameter.numel() for parameter in optimizer.parameters.values())  # fp32, two moments
+        needed = checkpoint_bytes(optimizer)
         dropped: list[str] = []
         for path in reversed(self._complete_ones()[1:]):
             if shutil.disk_usage(self.directory).free >= needed:
@@ -157,7 +157,7 @@ class Checkpointer:
         self.ranks.barrier()
 
     def load_latest(
-        self, optimizer: ShardedAdamW, identity: Json, *, on_damaged: Callable[[Path, str], None]
+        self, optimizer: ShardedOptimizer, identity: Json, *, on_damaged: Callable[[Path, str], None]
     ) -> State | None:
         """Load the newest checkpoint whose bytes are right into parameters and moments; None if there is none.
 

@@ -101,18 +101,20 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizerConfig:
-    """AdamW with decoupled weight decay"""
+    """AdamW, or Muon for the hidden matrices"""
 
     __pydantic_config__: ClassVar[dict[str, Any]] = {**_STRICT, "title": "Optimizer"}
 
-    name: Literal["adamw"] = "adamw"
-    """The update rule."""
+    name: Literal["adamw", "muon"] = "adamw"
+    """The update rule. muon is for the matrices of the layers, at the same rates; all else stays with AdamW."""
     beta1: float = field(default=0.9, metadata={"ge": 0, "lt": 1})
-    """Decay of the running mean of the gradient."""
+    """AdamW: decay of the running mean of the gradient."""
     beta2: float = field(default=0.95, metadata={"ge": 0, "lt": 1})
-    """Decay of the running mean of the squared gradient."""
+    """AdamW: decay of the running mean of the squared gradient."""
     eps: float = field(default=1e-8, metadata={"gt": 0, "title": "Epsilon"})
-    """Added to the root of the second moment."""
+    """AdamW: added to the root of the second moment."""
+    momentum: float | None = field(default=None, metadata={"ge": 0, "lt": 1})
+    """Muon: decay of the running mean of the gradient; 0.95 if not given."""
     weight_decay: float = field(default=0.1, metadata={"ge": 0})
     """Decoupled weight decay of matrices; norms, biases and embeddings have none."""
     grad_clip: float = field(default=1.0, metadata={"gt": 0, "title": "Gradient clip"})
@@ -120,6 +122,13 @@ class OptimizerConfig:
 
     def __post_init__(self) -> None:
         check_bounds(self)
+        if self.momentum is not None and self.name != "muon":
+            raise ValueError(f"momentum has no effect on optimizer {self.name!r}; remove it or take 'muon'.")
+
+    @property
+    def muon_momentum(self) -> float:
+        """Momentum of Muon."""
+        return 0.95 if self.momentum is None else self.momentum
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
 
-from .optimizer import ShardedAdamW
+from .optimizer import ShardedOptimizer
 from .ranks import Ranks
 
 TOKENIZER_FILES = (
@@ -27,7 +27,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 def export(
     directory: Path,
-    optimizer: ShardedAdamW,
+    optimizer: ShardedOptimizer,
     config: PreTrainedConfig,
     tokenizer: Path,
     *,

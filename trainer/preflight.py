@@ -6,11 +6,12 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
+from .extension import Extension, load_extension
 from .files import write_json
 from .job import TrainJob
 from .mixture import Mixture
 from .ranks import Ranks
-from .shards import ShardHeader, verify
+from .shards import ShardHeader, file_sha256, verify
 from .stream import CorpusStream
 
 
@@ -66,11 +67,16 @@ def check_tokenizer(mixture: Mixture, directory: Path) -> None:
         )
 
 
-def check_model(mixture: Mixture, config: PreTrainedConfig, init_from: Path | None) -> None:
+def check_model(mixture: Mixture, config: PreTrainedConfig, job: TrainJob) -> None:
     """The model has the positions and the vocabulary that the mixture needs."""
+    init_from = job.init_from
     where = str(init_from or "config.model")
     if init_from is not None and (init_from / "tokenizer.json").is_file():
-        check_tokenizer(mixture, init_from)
+        extension = load_extension(job.tokenizer)
+        if extension is None:
+            check_tokenizer(mixture, init_from)
+        else:
+            check_extension(mixture, extension, init_from)
     positions = getattr(config, "max_position_embeddings", None)
     if positions is not None and mixture.sequence_tokens > positions:
         raise ValueError(
@@ -81,6 +87,20 @@ def check_model(mixture: Mixture, config: PreTrainedConfig, init_from: Path | No
         raise ValueError(
             f"{where} has a vocabulary of {config.vocab_size:,}, but the tokens are of one of {mixture.vocab_size:,}; "
             f"tokenize the corpora with the tokenizer of that model."
+        )
+
+
+def check_extension(mixture: Mixture, extension: Extension, init_from: Path) -> None:
+    """The tokens are of a vocabulary that extends the very one of the weights."""
+    if file_sha256(init_from / "tokenizer.json") != extension.base_sha256:
+        raise ValueError(
+            f"the tokenizer extends another one than {init_from / 'tokenizer.json'}: rows of its new tokens cannot be "
+            f"made from these weights; extend the tokenizer that they came with, and tokenize again."
+        )
+    if mixture.vocab_size != extension.num_entries:
+        raise ValueError(
+            f"the extended tokenizer has {extension.num_entries:,} entries, but the mixture's tokens are of a "
+            f"vocabulary of {mixture.vocab_size:,}; tokenize the corpora with the extended one."
         )
 
 

@@ -21,7 +21,7 @@ from .ledger import open_streams
 from .microbatch import load_microbatch
 from .mixture import load_mixture
 from .model import TensorSource, without_dropout
-from .optimizer import ShardedAdamW
+from .optimizer import ShardedOptimizer
 from .preflight import check_batch, check_files, check_model, check_tokens
 from .ranks import Ranks
 from .tensors import staged
@@ -35,15 +35,15 @@ def prepare(job: TrainJob, ranks: Ranks) -> Callable[[], int]:
     check_batch(mixture, num_ranks=ranks.num_ranks)
     header = check_tokens(mixture, open_streams(mixture, job.corpora))
     hf_config = without_dropout(model_config(job, header))
-    check_model(mixture, hf_config, job.init_from)
+    check_model(mixture, hf_config, job)
     size = min(load_microbatch(job).sequences, mixture.batch_sequences // ranks.num_ranks)
 
     def work() -> int:
         model = sharded_model(job, ranks, hf_config, small_weights())
         heart.beat()
-        optimizer = ShardedAdamW(model, job.config.optimizer)
+        optimizer = ShardedOptimizer(model, job.config.optimizer)
         tokens = torch.randint(mixture.vocab_size, (size, mixture.sequence_tokens), device=ranks.device)
-        positions = torch.arange(mixture.sequence_tokens, device=ranks.device).expand(size, -1)
+        positions = torch.arange(mixture.sequence_tokens, device=ranks.device).repeat(size, 1)
         for is_last in (False, True):  # gradients are added up while activations of the next microbatch are there
             accumulate(model, is_last=is_last)
             model(tokens, positions, tokens).backward()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from .checkpoint import Checkpointer, State
 from .job import TrainJob
-from .optimizer import ShardedAdamW
+from .optimizer import ShardedOptimizer
 from .ranks import Ranks
 from .records import Records
 
@@ -31,7 +31,7 @@ class Wishes:
 class Saver:
     """The checkpoints of a run, in time. `stall_s` is how long training stood still for them since it was asked."""
 
-    def __init__(self, job: TrainJob, ranks: Ranks, records: Records, optimizer: ShardedAdamW) -> None:
+    def __init__(self, job: TrainJob, ranks: Ranks, records: Records, optimizer: ShardedOptimizer) -> None:
         self.every_s = job.place.checkpoint_every_s
         self.ranks = ranks
         self.records = records

@@ -8,20 +8,25 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from .files import fsync
-from .optimizer import ShardedAdamW, local
+from .optimizer import ShardedOptimizer, local
 
 
-def staged(optimizer: ShardedAdamW) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """This rank's rows of all tensors, copied to memory, and which rows of which shape they are."""
+def staged(optimizer: ShardedOptimizer) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The rows that this rank writes of all tensors, copied to memory, and which rows of which shape they are."""
     tensors, metadata = {}, {}
     for name, parameter, tensor in _tensors(optimizer):
-        first, _ = rows(parameter)
-        tensors[name] = tensor.detach().to("cpu", copy=True).contiguous()
+        (held, _), (first, last) = rows(parameter), written_rows(parameter)
+        tensors[name] = tensor.detach()[first - held : last - held].to("cpu", copy=True).contiguous()
         metadata[name] = json.dumps({"first_row": first, "shape": list(parameter.shape)})
     return tensors, metadata
+
+
+def checkpoint_bytes(optimizer: ShardedOptimizer) -> int:
+    """Bytes of all ranks' tensors together, which are fp32."""
+    return 4 * sum(parameter.numel() for _, parameter, _ in _tensors(optimizer))
 
 
 def save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> None:
@@ -39,13 +44,13 @@ def save(tensors: dict[str, Tensor], file: Path, metadata: dict[str, str]) -> No
     fsync(file)
 
 
-def _tensors(optimizer: ShardedAdamW) -> Iterator[tuple[str, Tensor, Tensor]]:
+def _tensors(optimizer: ShardedOptimizer) -> Iterator[tuple[str, Tensor, Tensor]]:
     """Name in the file, parameter it belongs to, this rank's part."""
-    moments = optimizer.moments()
     for name, parameter in optimizer.parameters.items():
         yield f"parameter/{name}", parameter, local(parameter.detach())
-        for key in ("exp_avg", "exp_avg_sq"):
-            yield f"{key}/{name}", parameter, moments[f"{key}/{name}"]
+    for kind, moments in optimizer.moments().items():
+        for name, moment in moments.items():
+            yield f"{kind}/{name}", optimizer.parameters[name], moment
 
 
 def rows(parameter: Tensor) -> tuple[int, int]:
@@ -53,15 +58,28 @@ def rows(parameter: Tensor) -> tuple[int, int]:
     num = parameter.shape[0]
     if not isinstance(parameter, DTensor):
         return 0, num
-    if list(parameter.placements) != [Shard(0)]:
-        raise ValueError(f"a parameter is placed as {parameter.placements}, but checkpoints know [Shard(0)] only.")
+    if list(parameter.placements) not in ([Shard(0)], [Replicate(), Shard(0)]):
+        raise ValueError(f"a parameter is placed as {parameter.placements}, but checkpoints know Shard(0) only.")
     mesh = parameter.device_mesh
-    chunk = -(-num // mesh.size())
-    first = min(num, mesh.get_local_rank() * chunk)
-    return first, min(num, first + chunk)
+    return _chunk(0, num, mesh.get_local_rank(mesh.ndim - 1), mesh.size(mesh.ndim - 1))
 
 
-def load(path: Path, optimizer: ShardedAdamW) -> None:
+def written_rows(parameter: Tensor) -> tuple[int, int]:
+    """Of this rank's rows those that it writes: replicas hold the same, and share the work."""
+    first, last = rows(parameter)
+    if not isinstance(parameter, DTensor) or parameter.device_mesh.ndim == 1:
+        return first, last
+    return _chunk(first, last, parameter.device_mesh.get_local_rank(0), parameter.device_mesh.size(0))
+
+
+def _chunk(first: int, last: int, number: int, count: int) -> tuple[int, int]:
+    """The chunk with this number, of `count` equal ones of which the last may be short or empty."""
+    size = -(-(last - first) // count)
+    begin = min(last, first + number * size)
+    return begin, min(last, begin + size)
+
+
+def load(path: Path, optimizer: ShardedOptimizer) -> None:
     """Fill this rank's rows from whichever ranks' files hold them."""
     files = [safe_open(file, framework="pt") for file in sorted(path.glob("rank-*.safetensors"))]
     first_rows = [_first_rows(file) for file in files]

@@ -1,8 +1,8 @@
 """All facts of a release, computed from the sealed directories of its build. `report.json` is `Report`, as JSON.
 
 stages by name, as the build calls them:
-acquire.<source> filter.<source> deduplicate decontaminate.<source> [train_tokenizer] tokenize.<source>
-mix train evaluate.model evaluate.base
+acquire.<source> filter.<source> deduplicate decontaminate.<source> [train_tokenizer] [extend_tokenizer]
+tokenize.<source> mix train evaluate.model evaluate.base
 """
 
 from collections import Counter
@@ -23,8 +23,8 @@ from domainlm.tasks.report.verdict import ScorePair, Verdict, judge, score_pairs
 
 REPORT_SCHEMA = 1
 STAGES = (
-    *("acquire", "learn_domain", "annotate", "filter", "deduplicate", "decontaminate", "train_tokenizer", "tokenize"),
-    *("mix", "train", "evaluate"),
+    *("acquire", "learn_domain", "annotate", "filter", "deduplicate", "decontaminate", "train_tokenizer"),
+    *("extend_tokenizer", "tokenize", "mix", "train", "evaluate"),
 )
 SETTINGS = (
     "learn_domain",
@@ -33,6 +33,7 @@ SETTINGS = (
     "deduplicate",
     "decontaminate",
     "train_tokenizer",
+    "extend_tokenizer",
     "tokenize",
     "mix",
     "train",

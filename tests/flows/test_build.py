@@ -136,6 +136,17 @@ def test_rules_that_nothing_has_measured_cannot_be_tried(built: Built) -> None:
         threshold_rows(other, Store(built.runtime.store / "demo"))
 
 
+def test_a_plan_shows_the_extension_of_the_first_weights_tokenizer(built: Built) -> None:
+    continued = ("tokenizer=null", "train.model=null", "train.init_from=published:demo")
+    extend = "extend_tokenizer={new_tokens: 64, sources: [leaflets], min_count: 5}"
+    lines = plan_of(load_recipe("demo", (*SMALL, *continued, extend)), built.runtime)
+    names = [line.name for line in lines]
+    assert names.index("decontaminate.leaflets") < names.index("extend_tokenizer") < names.index("tokenize.leaflets")
+    assert "train_tokenizer" not in names
+    tokenized = next(line for line in lines if line.name == "tokenize.leaflets")
+    assert any("after extend_tokenizer" in reason for reason in tokenized.because)
+
+
 def test_a_longer_budget_reuses_the_whole_corpus(built: Built) -> None:
     lines = plan_of(load_recipe("demo", (*SMALL, "mix.token_budget=50000")), built.runtime)
     built_anew = [line.name for line in lines if not line.reused]

@@ -101,6 +101,15 @@ def test_weights_and_a_new_tokenizer_exclude_each_other() -> None:
         load_recipe("realdata", ["tokenizer=null"])
 
 
+def test_a_tokenizer_is_extended_for_given_weights_and_sources_of_the_mixture_only() -> None:
+    extend = "extend_tokenizer={new_tokens: 64, sources: [trials]}"
+    assert load_recipe("realdata-continued", [extend]).extend_tokenizer is not None
+    with pytest.raises(RecipeError, match="extend_tokenizer has no effect on a model from scratch"):
+        load_recipe("realdata", [extend])
+    with pytest.raises(RecipeError, match=r"'trails', which the mixture does not train on; did you mean 'trials'"):
+        load_recipe("realdata-continued", [extend.replace("trials", "trails")])
+
+
 def test_an_unknown_recipe_is_told_with_the_nearest_name() -> None:
     with pytest.raises(RecipeError, match="did you mean 'realdata'"):
         load_recipe("realdta")

@@ -36,7 +36,8 @@ def finished(world: World, ranks: Ranks) -> Trained:
 
 def snapshot(parts: Parts) -> list[bytes]:
     """Parameters, moments and the number of updates, as bytes."""
-    tensors = [*parts.optimizer.shards.values(), *parts.optimizer.moments().values()]
+    moments = [moment for kind in parts.optimizer.moments().values() for moment in kind.values()]
+    tensors = [*parts.optimizer.shards.values(), *moments]
     return [tensor.detach().numpy().tobytes() for tensor in tensors] + [bytes([parts.optimizer.num_updates])]
 
 
