@@ -8,7 +8,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   := data/pharmacopoeia
 # Two at a time: many tests wait for processes of their own. tests/conftest.py says which belong together.
-PYTEST := $(BIN)/pytest -n 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n 2
 
 .PHONY: demo test lint types test-real real bench clean
 

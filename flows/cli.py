@@ -28,7 +28,7 @@ from domainlm.flows.printing import (
     print_rows_as_columns,
     print_verdict,
 )
-from domainlm.flows.recipe_files import apply_setting, read_tree, shipped_recipes
+from domainlm.flows.recipe_files import RecipeError, apply_setting, read_tree, shipped_recipes
 
 if TYPE_CHECKING:
     from domainlm.flows.planner import PlanLine
@@ -246,13 +246,13 @@ def recipe_of(name: str, settings: list[str] | None) -> "Recipe":
 
 
 def runtime_of(store: Path, data: Path, profile: Path | None, place: list[str] | None) -> "Runtime":
-    """The runtime that a command\'s options describe."""
-    from domainlm.tasks.runtime import Runtime
+    """The runtime that a command's options describe."""
+    from domainlm.flows.recipe_loading import validate_runtime
 
     tree = yaml.safe_load(profile.read_text()) if profile else {}
     for setting in place or ():
         apply_setting(tree, setting)
-    return Runtime.model_validate({"store": store, "data": data, **tree})
+    return validate_runtime({"store": store, "data": data, **tree})
 
 
 def _store_of(name: str, store: Path) -> "tuple[Store, str]":
@@ -260,6 +260,8 @@ def _store_of(name: str, store: Path) -> "tuple[Store, str]":
     from domainlm.tasks.store import Store
 
     tree = read_tree(name, beside=Path())
+    if "name" not in tree:
+        raise RecipeError(f"{name} is not a valid recipe: name: is missing.")
     return Store(store / str(tree.get("domain", tree["name"]))), str(tree["name"])
 
 

@@ -41,7 +41,10 @@ def gather(recipe: Recipe, runtime: Runtime) -> Materials:
 def source_files(source: Source, data: Path) -> Part:
     """The files that a local source's path matches, none of them outside the data directory."""
     pattern = source.path or ""
-    files = find_files(data, f"{pattern.rstrip('/')}/**/*" if (data / pattern).is_dir() else pattern)
+    try:
+        files = find_files(data, f"{pattern.rstrip('/')}/**/*" if (data / pattern).is_dir() else pattern)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"source {source.name!r}: {error} `--data` says where paths start.") from None
     return outside(_common_folder(files), files, origin=f"source {source.name}")
 
 

@@ -99,6 +99,8 @@ def print_rows_as_columns(rows: "Sequence[Row]") -> None:
 
 
 def _figure(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:,.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -23,7 +23,7 @@ TOLD = {  # figures that say what a stage did, where no document has a fate in i
     "train_tokenizer": {"vocab_size": "{:,.0f} entries"},
     "tokenize": {"tokens": "{:,.0f} tokens"},
     "mix": {"tokens": "{:,.0f} tokens", "steps": "{:,.0f} steps"},
-    "train": {"parameters": "{:,.0f} parameters", "tokens": "{:,.0f} tokens", "last_loss": "loss {:.3f}"},
+    "train": {"last_loss": "loss {:.2f}", "tokens": "{:,.0f} tokens", "parameters": "{:,.0f} parameters"},
     "publish": {"documents": "from {:,.0f} documents", "tokens": "{:,.0f} tokens"},
 }
 LOG_INTERVAL_S = 15.0  # a line is a kilobyte in Prefect's database; the full log is in the stage's directory

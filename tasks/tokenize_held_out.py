@@ -12,6 +12,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +20,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
-from domainlm.eval.bits_per_byte import draw
 from domainlm.tasks.encoder import load_encoder
 from domainlm.tasks.evaluate import HELD_OUT
 from domainlm.tasks.manifest import Books
@@ -27,8 +27,10 @@ from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.token_columns import with_ends
 from domainlm.tasks.tokenize import read_header, tokenizer_directory
-from domainlm.trainer.held_out_text import INDEX, HeldOutSource, HeldOutText
 from domainlm.trainer.shards import ShardHeader, write_columns
+
+if TYPE_CHECKING:
+    from domainlm.trainer.held_out_text import HeldOutSource
 
 COLUMNS = ["doc_id", "source", "license", "text"]
 
@@ -44,6 +46,9 @@ class TokenizeHeldOutConfig(BaseModel):
 @stage(version=1, disk_factor=0.0)
 def tokenize_held_out(config: TokenizeHeldOutConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
     """One token shard a source, documents in the order of evaluation's draw."""
+    from domainlm.eval.bits_per_byte import draw  # these bring torch: a plan should not wait for it
+    from domainlm.trainer.held_out_text import INDEX, HeldOutText
+
     directory = tokenizer_directory(inputs)
     header = read_header(directory)
     (out / "shards").mkdir(exist_ok=True)
@@ -77,8 +82,10 @@ def read_in_order(folder: Path, chosen: Sequence[str]) -> pa.RecordBatch:
 
 def write_source(
     name: str, documents: pa.RecordBatch, tokenizer: Path, header: ShardHeader, out: Path
-) -> HeldOutSource:
+) -> "HeldOutSource":
     """The documents of a source as a token shard, and the bytes of each."""
+    from domainlm.trainer.held_out_text import HeldOutSource
+
     encoded = load_encoder("tokenizers", tokenizer)(documents["text"].to_pylist())
     info = write_columns(out / f"shards/{name}.arrow", with_ends(documents, encoded, header), header)
     sizes = pc.binary_length(documents["text"]).to_numpy().astype(np.int64)

@@ -8,6 +8,8 @@ import pytest
 from hypothesis import settings
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # The same examples in every run, so that a failure is the change's own; `pytest --hypothesis-profile=search` looks for
 # new ones, and what it finds becomes an `@example`.
@@ -16,24 +18,39 @@ settings.register_profile("search", max_examples=2_000, deadline=None)
 settings.load_profile("suite")
 
 
-# Fixtures that take seconds to minutes, the longest first. Tests that need one run in the same process, which makes it
-# once; all others are kept together by file. What takes longest starts first, so that two processes end together.
-SHARED = ("bench", "site", "prefect_server", "build", "uninterrupted")
+# With pytest-xdist: these share a fixture that takes half a minute, so that one process runs them all; other files go
+# to whichever process is free. What takes longest starts first, for the processes to end together.
+TOGETHER = {
+    "tests/deployments/": "a server, a worker and a build",
+    "tests/flows/test_a": "a build by the flow",
+    "tests/flows/test_build": "a build by the flow",
+    "tests/flows/test_readme": "a build by the flow",
+    "tests/tasks/test_evaluate": "a build stage by stage",
+    "tests/tasks/test_publish": "a build stage by stage",
+    "tests/tasks/test_train.": "a build stage by stage",
+    "tests/trainer/test_faults": "a run of two ranks",
+    "tests/trainer/test_matrix": "a run of two ranks",
+}
+FIRST = ("tests/trainer/test_unattended", *TOGETHER, "tests/tasks/test_engine", "tests/trainer/test_supervisor")
 
 
-@pytest.hookimpl(tryfirst=True)
+class Together(LoadScopeScheduling):
+    """Tests of a file, and of files that share what is costly, in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((shared for path, shared in TOGETHER.items() if nodeid.startswith(path)), nodeid.split("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
+    """What `-n 2` deals tests out by, whatever `--dist` says."""
+    config.option.loadscopereorder = False
+    return Together(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Say which tests belong together (pytest-xdist's `--dist loadgroup`)."""
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        group = next((name for name in SHARED if name in fixtures), item.path.name)
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: _place(item))
-
-
-def _place(item: pytest.Item) -> int:
-    group = str(next(item.iter_markers("xdist_group")).args[0])
-    return SHARED.index(group) if group in SHARED else len(SHARED)
+    """The longest files first."""
+    places = {path: place for place, path in enumerate(FIRST)}
+    items.sort(key=lambda item: next((n for path, n in places.items() if item.nodeid.startswith(path)), len(FIRST)))
 
 
 @pytest.fixture(scope="session")

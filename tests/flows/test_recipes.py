@@ -1,5 +1,7 @@
 """Recipes: shipped ones are valid, extending and overriding change what they say, faults are told in full."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -125,3 +127,26 @@ def test_decontamination_asks_for_the_benchmarks_that_are_evaluated_and_its_form
     assert recipe.decontaminate_config().benchmarks == recipe.evaluate.benchmarks != ()
     form = Recipe.model_json_schema()["$defs"]["DecontaminateConfig"]["properties"]
     assert set(form) == {"ngram_words", "min_short_words", "common_documents", "held_out_share", "held_out_seed"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["plan", "demo", "--set", "mix.tokn_budget=7"], "mix.tokn_budget: no such setting"),
+        (["build", "demo", "--on", "workres=2"], "workres: no such setting (its value is 2); did you mean `workers`?"),
+        (["build", "demo", "--on", "workers=0"], "workers: Input should be greater than 0 (found 0)"),
+        (["build", "demo"], "source 'abstracts': 'abstracts/*.jsonl.gz' finds no file in"),
+        (["show", "nameless.yaml"], "nameless.yaml is not a valid recipe: name: is missing."),
+        (["show", "demo"], "`domainlm build demo` first"),
+    ],
+)
+def test_a_mistake_at_the_command_line_is_a_sentence_and_not_a_traceback(
+    arguments: list[str], told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "nameless.yaml").write_text("domain: here\n")
+    command = [Path(sys.executable).parent / "domainlm", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "pydantic.dev" not in done.stderr
