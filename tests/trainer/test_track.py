@@ -25,6 +25,9 @@ from domainlm.trainer.trackers import Tracking
 from .conftest import Trained, World, environment, read_lines, train
 from .test_held_out import write_held_out
 
+# MLflow's migrations make alembic load all that Prefect has of its own, which warns.
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::PendingDeprecationWarning")
+
 
 @pytest.fixture(scope="module")
 def finished(world: World, tmp_path_factory: pytest.TempPathFactory) -> Trained:
