@@ -236,8 +236,8 @@ def test_what_happened_on_the_way_is_told_with_its_reason():
     assert list(marks_of(events, 100)) == [
         Mark("restart", 3200, "crashed; went on from step 32 with 1 rank"),
         Mark("skip", 5000, "step 50 was not finite and touched no parameter"),
-        Mark("rollback", 7700, "loss 9.50 at step 77, above 4.00: back to step 70, steps 75 to 77 left out, 3 documents "
-             "named"),
+        Mark("rollback", 7700,
+             "loss 9.50 at step 77, above 4.00: back to step 70, steps 75 to 77 left out, 3 documents named"),
         Mark("restart", 8000, "ended without a word; went on from step 80 with 4 ranks"),
     ]  # fmt: skip
 
