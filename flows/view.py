@@ -70,7 +70,9 @@ class RunLogView:
         try:
             if self.bar is None:
                 key = f"progress-{self.name.replace('.', '-').replace('_', '-')}"
-                self.bar = create_progress_artifact(percent, key=key, description=line)
+                made = create_progress_artifact(percent, key=key, description=line)
+                assert isinstance(made, UUID)  # a coroutine only where there is an event loop
+                self.bar = made
             else:
                 update_progress_artifact(self.bar, percent, description=line)
         except (httpx.HTTPError, PrefectException) as error:  # a server that is away stops no training

@@ -14,6 +14,7 @@ A run that was stopped or killed goes on from its last checkpoint when the stage
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from domainlm.tasks import progress
@@ -137,8 +138,9 @@ def make_launch(job: TrainJob, runtime: Runtime) -> Launch:
         local = None if runtime.tracker_to else runtime.store.resolve() / "tracking"
         name = job.output.name.removesuffix(".partial")
         tracking = Tracking(runtime.tracker, runtime.tracker_to, runtime.tracker_project, name, local)
-    where = {"nodes": runtime.training.nodes, "rendezvous": runtime.training.rendezvous} if runtime.training else {}
-    return Launch(processes=runtime.processes, max_restarts=runtime.max_restarts, tracking=tracking, **where)
+    launch = Launch(processes=runtime.processes, max_restarts=runtime.max_restarts, tracking=tracking)
+    spread = runtime.training
+    return replace(launch, nodes=spread.nodes, rendezvous=spread.rendezvous) if spread else launch
 
 
 def report_progress(output: Path, mixture: Mixture) -> None:
