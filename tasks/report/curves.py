@@ -94,7 +94,7 @@ def ticks(low: float, high: float) -> list[tuple[float, float]]:
     """Three or so round numbers, each with its height."""
     exponent = math.floor(math.log10(high - low))
     step = next(
-        s * 10.0**e for e in range(exponent - 1, exponent + 2) for s in (1, 2, 5) if (high - low) / (s * 10.0**e) <= 4
+        s * 10.0**e for e in range(exponent - 1, exponent + 2) for s in (1, 2, 5) if (high - low) / (s * 10.0**e) <= 5
     )
     values = (step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1))
     return [(value, (value - low) / (high - low)) for value in values]
