@@ -46,7 +46,7 @@ def continuation(recipe: Recipe) -> Recipe:
     """The recipe with the newest published weights, and their tokenizer, to start from."""
     if recipe.train.init_from is not None:
         return recipe
-    train = replace(recipe.train, init_from=f"{PUBLISHED}{recipe.name}", model=None)
+    train = replace(recipe.train, init_from=f"{PUBLISHED}{recipe.name}", model=None, trunk=None)
     return recipe.model_copy(update={"train": train, "tokenizer": None})
 
 

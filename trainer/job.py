@@ -1,7 +1,7 @@
 """`train.json`: one training run, its config (identity) apart from its place. Read by `python -m trainer --config`.
 
     {"config": {...}, "mixture": "/path/mixture.json", "corpora": {"pubmed": "/path/of/tokenize/directory"},
-     "tokenizer": "/path/dir", "init_from": null, "output": "/path/out",
+     "tokenizer": "/path/dir", "init_from": null, "trunk": null, "output": "/path/out",
      "place": {"device": "auto", "microbatch_sequences": 4, "checkpoint_every_s": 300, "keep_checkpoints": 2}}
 
 Output directory: `metrics.jsonl`, `events.jsonl`, `checkpoints/`, `model/` and, written last, `done.json`; instead
@@ -60,6 +60,7 @@ class TrainJob:
     tokenizer: Path
     output: Path
     init_from: Path | None = None
+    trunk: Path | None = None
     place: Place = field(default_factory=Place)
 
     def __post_init__(self) -> None:

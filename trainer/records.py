@@ -56,11 +56,12 @@ class Rewound:
 
 
 class Records:
-    """The files of one run, on the first rank; elsewhere nothing is written."""
+    """The files of one run, on the first rank; elsewhere nothing is written. Line 0 of the metrics is `first_step`."""
 
-    def __init__(self, output: Path, *, is_first: bool) -> None:
+    def __init__(self, output: Path, *, is_first: bool, first_step: int = 0) -> None:
         self.output = output
         self.is_first = is_first
+        self.first_step = first_step
         self._metrics = Lines(output / "metrics.jsonl")
         self._events = Lines(output / "events.jsonl")
         self._status_at_s = 0.0
@@ -73,10 +74,11 @@ class Records:
         path = self._metrics.path
         path.touch()
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-        redone = [json.loads(line) for line in lines[step:] if line.endswith("\n")]
-        os.truncate(path, sum(len(line.encode()) for line in lines[:step]))
+        num_kept = step - self.first_step
+        redone = [json.loads(line) for line in lines[num_kept:] if line.endswith("\n")]
+        os.truncate(path, sum(len(line.encode()) for line in lines[:num_kept]))
         took_s = sum(line["step_s"] + line["data_s"] + line["stall_s"] for line in redone)
-        return Rewound(len(redone), round(took_s, 3), step - len(lines[:step]))
+        return Rewound(len(redone), round(took_s, 3), num_kept - len(lines[:num_kept]))
 
     def step(self, metrics: StepMetrics, *, num_steps: int) -> None:
         """Append a step's line, and now and then say on stderr where the run is."""

@@ -28,6 +28,8 @@ class Training:
 
     steps: int
     tokens: int
+    trunk_tokens: int
+    """Those of them that another run has trained on, which this one went on from."""
     seconds: float
     skipped_steps: int
     resumes: int
@@ -35,8 +37,8 @@ class Training:
 
     @property
     def tokens_per_s(self) -> float:
-        """Mean over the whole run, checkpoints included."""
-        return self.tokens / self.seconds
+        """Mean over this run, checkpoints included."""
+        return (self.tokens - self.trunk_tokens) / self.seconds
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def read_training(train: Sealed) -> Training:
     return Training(
         steps=int(counts["steps"]),
         tokens=int(counts["tokens"]),
+        trunk_tokens=int(counts["trunk_tokens"]),
         seconds=counts["seconds"],
         skipped_steps=int(counts["skipped_steps"]),
         resumes=events.count("resume"),

@@ -16,9 +16,9 @@ from domainlm.trainer.job import Place
 from domainlm.trainer.model import (
     LanguageModel,
     build_on_meta,
+    fresh_config,
     fresh_weights,
     given_weights,
-    llama_config,
     materialise,
     without_dropout,
 )
@@ -111,7 +111,7 @@ def test_a_microbatch_with_and_without_boundaries_is_the_sum_of_its_sequences(ra
 
 
 def test_initial_weights_follow_from_the_seed_alone(ranks: Ranks) -> None:
-    config = llama_config(TINY, vocab_size=VOCAB, bos_id=0, eos_id=1)
+    config = fresh_config(TINY, vocab_size=VOCAB, bos_id=0, eos_id=1)
     shape = torch.Size([48, 32])
     sources = [fresh_weights(config, seed) for seed in (1, 1, 2)]
     first, same, other = (source("model.layers.0.mlp.up_proj.weight", shape) for source in sources)
@@ -139,11 +139,11 @@ def test_norms_biases_and_embeddings_have_no_weight_decay(ranks: Ranks) -> None:
 
 
 def test_flops_follow_the_formula_and_an_unknown_device_has_no_peak(ranks: Ranks) -> None:
-    config = llama_config(TINY, vocab_size=VOCAB, bos_id=0, eos_id=1)
+    config = fresh_config(TINY, vocab_size=VOCAB, bos_id=0, eos_id=1)
     model = build_on_meta(config, z_loss=0.0)
     num_parameters = TINY.shape.num_parameters(VOCAB)
     assert flops_per_token(model, config, 32) == 6 * num_parameters + 6 * 2 * 32 * 32
-    untied = llama_config(dataclasses.replace(TINY, tie_embeddings=False), vocab_size=VOCAB, bos_id=0, eos_id=1)
+    untied = fresh_config(dataclasses.replace(TINY, tie_embeddings=False), vocab_size=VOCAB, bos_id=0, eos_id=1)
     assert flops_per_token(build_on_meta(untied, z_loss=0.0), untied, 32) == flops_per_token(model, config, 32)
     assert peak_flops(torch.device("cpu")) is None
 
