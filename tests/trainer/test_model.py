@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from domainlm.trainer.assemble import assemble
-from domainlm.trainer.config import TrainConfig
+from domainlm.trainer.config import ModelConfig, TrainConfig
 from domainlm.trainer.export import export
 from domainlm.trainer.flops import flops_per_token, peak_flops
 from domainlm.trainer.fsdp import shard
@@ -108,6 +108,15 @@ def test_a_microbatch_with_and_without_boundaries_is_the_sum_of_its_sequences(ra
         both = model(tokens, positions, tokens).item()
         each = sum(model(tokens[i : i + 1], positions[i : i + 1], tokens[i : i + 1]).item() for i in range(2))
     assert both == pytest.approx(each, rel=1e-5)
+
+
+@pytest.mark.parametrize("preset", ["llama-6m", "llama-3b", "qwen3-10m", "qwen3-0.6b", "qwen3-7b"])
+def test_a_preset_is_the_model_of_its_family_with_the_parameters_that_its_shape_counts(preset: str) -> None:
+    model = ModelConfig(preset=preset)  # type: ignore[arg-type]
+    config = fresh_config(model, vocab_size=4096, bos_id=0, eos_id=1)
+    built = build_on_meta(config, z_loss=0.0)
+    assert type(built.causal).__name__ == {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}[model.shape.family]
+    assert sum(p.numel() for p in built.parameters()) == model.shape.num_parameters(4096)
 
 
 def test_initial_weights_follow_from_the_seed_alone(ranks: Ranks) -> None:
