@@ -167,7 +167,7 @@ class ScheduleConfig:
     warmup_tokens: int | None = field(default=None, metadata={"ge": 0})
     """Tokens over which the rate rises in a line; by default a tenth of the budget, at most 100 million."""
     initial_fraction: float = field(default=0.0, metadata={"ge": 0, "lt": 1})
-    """Rate at the start as a fraction of the peak. To continue given weights, zero is as good as the rate their training
+    """Rate at the start as a fraction of the peak. For given weights, zero is as good as the rate their training
     ended with: the peak decides, and not the way to it (Gupta et al. 2023)."""
     decay_tokens: int | None = field(default=None, metadata={"ge": 1})
     """For wsd: tokens of the fall at the end; a fifth of the token budget if not given."""

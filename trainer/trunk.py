@@ -4,7 +4,7 @@
     train.json: {"trunk": "/path/out/state", ...}     of a run that goes on from there
 
 WSD takes its rate down at the end only, so every length needs no more than a decay of its own (Hu et al. 2024, section
-4; Hägele et al. 2024, section 3). A run that goes on from a trunk is the run that would have come to that state by
+4; Hägele et al. 2024). A run that goes on from a trunk is the run that would have come to that state by
 itself: same mixture but for its budget, same model, same rate at every step before. That is checked, so the ledger of
 its mixture holds for trunk and branch together, and no step is anybody's guess.
 """
