@@ -1,9 +1,9 @@
 """Vocabulary extension: `python -m bench.vocabulary [--json] [--realdata DIR] [--new-tokens N] [--min-count N]`.
 
 The words of nine tenths of the trials are added to two tokenizers: OLMo's (50,280 entries, learned from the web and
-from articles), and one of our own, learned from general text alone (16,384 entries). Bytes per token before and after on
-the tenth of the trials that was left out, and on text of other kinds. `fewer` is the share of tokens saved; `ours` is
-OLMo's extended, on the trials left out, `theirs` as it was, and `same_result` says that nothing became longer.
+from articles), and one of our own, learned from general text alone (16,384 entries). Bytes per token before and after
+on the tenth of the trials that was left out, and on text of other kinds. `fewer` is the share of tokens saved; `ours`
+is OLMo's extended, on the trials left out, `theirs` as it was, and `same_result` says that nothing became longer.
 """
 
 import argparse

@@ -63,6 +63,8 @@ class Model:
     layers: int
     width: int
     vocab_size: int
+    new_tokens: int
+    """Of the vocabulary, those that were added to that of the first weights."""
     positions: int
     sequence_tokens: int
     init_from: str | None
@@ -117,7 +119,7 @@ def read_mixture(mix: Sealed, train: Sealed) -> tuple[MixedCorpus, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.token_share, row.source)))
 
 
-def read_model(train: Sealed, mix: Sealed) -> Model:
+def read_model(train: Sealed, mix: Sealed, extension: Sealed | None) -> Model:
     """The model, and what it was continued from."""
     config = json.loads((train.path / "model" / "config.json").read_text())
     first = train.manifest.inputs.get("init_from")
@@ -127,6 +129,7 @@ def read_model(train: Sealed, mix: Sealed) -> Model:
         layers=config["num_hidden_layers"],
         width=config["hidden_size"],
         vocab_size=config["vocab_size"],
+        new_tokens=int(extension.manifest.counts["new_tokens"]) if extension else 0,
         positions=config["max_position_embeddings"],
         sequence_tokens=load_mixture(mix.path / "mixture.json").sequence_tokens,
         init_from=first.origin if first else None,
