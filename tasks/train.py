@@ -4,8 +4,10 @@ In:  mixture           mixture.json
      tokenizer         files of the tokenizer directory
      corpus.<source>   token shards, one directory for each corpus of the mixture
      init_from         a Hugging Face directory to continue from (only where the config has no `model`)
+     trunk             the state of a run at a flat rate that this one goes on from
      held_out          text to look at while training (`tokenize_held_out`); it decides no byte, so it is in no key
 Out: model/            a Hugging Face directory: config.json, model.safetensors, generation_config.json, tokenizer
+     state/            of a run with schedule `constant`: weights and moments, for others to go on from
 Records (evidence, not content): train.json, train.log, metrics.jsonl, held_out.jsonl, events.jsonl, checkpoints/,
 done.json, and where there was trouble skipped.json, quarantine.jsonl (documents that a loss spike was traced to),
 microbatch.json
@@ -32,6 +34,7 @@ from domainlm.trainer.mixture import Mixture, load_mixture
 from domainlm.trainer.skips import untrained_steps
 from domainlm.trainer.status import read_status
 from domainlm.trainer.trackers import Tracking
+from domainlm.trainer.trunk import STATE
 
 RECORDS = (
     "train.json",
@@ -66,7 +69,7 @@ def train(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -> B
     trained = {f"tokens.{corpus.corpus}": corpus.trained_tokens for corpus in accounting.corpora}
     last = last_object(out / "metrics.jsonl", "loss") or {}
     loss = {} if last.get("loss") is None else {"last_loss": float(str(last["loss"]))}
-    names = ("tokens", "skipped_tokens", "steps", "seconds", "parameters", "skipped_steps")
+    names = ("tokens", "skipped_tokens", "trunk_tokens", "steps", "seconds", "parameters", "skipped_steps")
     figures = {name: done[name] for name in names}
     return Books(counts={**figures, **loss, **trained}, records=RECORDS)
 
@@ -80,6 +83,7 @@ def make_job(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -
         corpora={name: corpora[name].resolve() for name in sorted(corpora)},
         tokenizer=tokenizer_directory(inputs).resolve(),
         init_from=model_directory(inputs, "init_from").resolve() if "init_from" in inputs else None,
+        trunk=(inputs["trunk"].root / STATE).resolve() if "trunk" in inputs else None,
         output=out.resolve(),
         held_out=held_out_job(inputs, runtime),
         place=Place(

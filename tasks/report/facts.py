@@ -98,7 +98,7 @@ def gather(stages: Stages, *, name: str, description: str) -> Report:
         schema=REPORT_SCHEMA,
         name=name,
         description=description,
-        model=read_model(train, mix),
+        model=read_model(train, mix, stages.get("extend_tokenizer")),
         verdict=judge(stages["evaluate.model"], stages["evaluate.base"]),
         scores=score_pairs(stages["evaluate.model"], stages["evaluate.base"]),
         training=read_training(train),

@@ -68,6 +68,8 @@ class Training:
 
     steps: int
     tokens: int
+    trunk_tokens: int
+    """Those of them that another run has trained on, which this one went on from."""
     seconds: float
     skipped_steps: int
     resumes: int
@@ -84,8 +86,8 @@ class Training:
 
     @property
     def tokens_per_s(self) -> float:
-        """Mean over the whole run, checkpoints included."""
-        return self.tokens / self.seconds
+        """Mean over this run, checkpoints included."""
+        return (self.tokens - self.trunk_tokens) / self.seconds
 
 
 @dataclass(frozen=True)
@@ -110,6 +112,8 @@ class Model:
     layers: int
     width: int
     vocab_size: int
+    new_tokens: int
+    """Of the vocabulary, those that were added to that of the first weights."""
     positions: int
     sequence_tokens: int
     init_from: str | None
@@ -125,6 +129,7 @@ def read_training(train: Sealed) -> Training:
     return Training(
         steps=int(counts["steps"]),
         tokens=int(counts["tokens"]),
+        trunk_tokens=int(counts["trunk_tokens"]),
         seconds=counts["seconds"],
         skipped_steps=int(counts["skipped_steps"]),
         resumes=sum(event["event"] == "resume" for event in events),
@@ -230,7 +235,7 @@ def read_mixture(mix: Sealed, train: Sealed) -> tuple[MixedCorpus, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.token_share, row.source)))
 
 
-def read_model(train: Sealed, mix: Sealed) -> Model:
+def read_model(train: Sealed, mix: Sealed, extension: Sealed | None) -> Model:
     """The model, and what it was continued from."""
     config = json.loads((train.path / "model" / "config.json").read_text())
     first = train.manifest.inputs.get("init_from")
@@ -240,6 +245,7 @@ def read_model(train: Sealed, mix: Sealed) -> Model:
         layers=config["num_hidden_layers"],
         width=config["hidden_size"],
         vocab_size=config["vocab_size"],
+        new_tokens=int(extension.manifest.counts["new_tokens"]) if extension else 0,
         positions=config["max_position_embeddings"],
         sequence_tokens=load_mixture(mix.path / "mixture.json").sequence_tokens,
         init_from=first.origin if first else None,

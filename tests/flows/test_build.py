@@ -147,6 +147,13 @@ def test_a_plan_shows_the_extension_of_the_first_weights_tokenizer(built: Built)
     assert any("after extend_tokenizer" in reason for reason in tokenized.because)
 
 
+def test_a_run_that_was_trained_to_its_end_is_no_trunk(built: Built) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"train\.trunk: the newest model of recipe 'demo' .* has left no state"
+    ):
+        gather(load_recipe("demo", (*SMALL, "train.trunk=demo")), built.runtime)
+
+
 def test_a_longer_budget_reuses_the_whole_corpus(built: Built) -> None:
     lines = plan_of(load_recipe("demo", (*SMALL, "mix.token_budget=50000")), built.runtime)
     built_anew = [line.name for line in lines if not line.reused]

@@ -3,13 +3,16 @@ import json
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from domainlm.tasks.mix import MixConfig, mix
 from domainlm.tasks.processes import Preempted, Refused
 from domainlm.tasks.progress import Progress, watched_by
 from domainlm.tasks.report.verdict import read_scores
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.store import Sealed, Store
 from domainlm.tasks.train import train
-from domainlm.trainer.config import ModelConfig, TrainConfig
+from domainlm.trainer.config import ModelConfig, ScheduleConfig, TrainConfig
+
+from .conftest import SMALL_MODEL
 
 
 @pytest.fixture
@@ -80,6 +83,22 @@ def test_training_continues_from_given_weights(build, trained, tmp_path):
     continued = train.build(Store(tmp_path / "more"), TrainConfig(model=None, peak_lr=1e-3), inputs, build.runtime)
     assert continued.manifest.inputs["init_from"].origin == f"{trained.path.name}/model"
     assert continued.manifest.counts["last_loss"] < trained.manifest.counts["last_loss"]
+
+
+def test_a_run_goes_on_from_the_state_that_a_trunk_has_left_as_content(build, trained, tmp_path):
+    store, inputs, flat = Store(tmp_path / "trunk"), build.train_inputs(), {"warmup_tokens": 1024}
+    budget = dict(build.stages["mix"].manifest.config) | {"token_budget": 24 * 256}
+    mixed = {name: part for name, part in inputs.items() if name == "tokenizer" or name.startswith("corpus.")}
+    shorter = mix.build(store, MixConfig(**budget), mixed, build.runtime)
+    constant = TrainConfig(model=SMALL_MODEL, schedule=ScheduleConfig(name="constant", **flat))
+    trunk = train.build(store, constant, {**inputs, "mixture": shorter.part()}, build.runtime)
+    assert {name.split("/")[0] for name in trunk.part().files} == {"model", "state"}
+    decay = TrainConfig(model=SMALL_MODEL, schedule=ScheduleConfig(decay_tokens=24 * 256, **flat))
+    branch = train.build(store, decay, {**inputs, "trunk": trunk.part("state")}, build.runtime)
+    assert {name.split("/")[0] for name in branch.part().files} == {"model"}
+    assert (branch.manifest.counts["trunk_tokens"], branch.manifest.counts["tokens"]) == (24 * 256, 48 * 256)
+    assert branch.manifest.inputs["trunk"].origin == f"{trunk.path.name}/state"
+    assert branch.manifest.counts["last_loss"] < trunk.manifest.counts["last_loss"]
 
 
 def test_a_job_that_cannot_work_is_refused_in_the_words_of_the_trainer_and_not_tried_again(build, tmp_path):
