@@ -41,7 +41,7 @@ def attention_for(
     Raises:
         ValueError: document attention was asked for, but would compute something else.
     """
-    if asked not in ("auto", "documents"):
+    if asked == "flex_attention" or asked == "sdpa":
         return asked
     if _masks_by_documents_alone(config) and (device.type == "cpu" or _varlen_takes(config, device, bf16=bf16)):
         return "documents"
