@@ -7,7 +7,7 @@ from domainlm.tasks.processes import Preempted, Refused
 from domainlm.tasks.progress import Progress, watched_by
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.store import Sealed, Store
-from domainlm.tasks.train import train
+from domainlm.tasks.train import make_job, train
 from domainlm.trainer.config import ModelConfig, TrainConfig
 
 
@@ -93,3 +93,10 @@ def test_a_directory_without_a_config_is_no_model_to_continue_from(build, tmp_pa
     inputs = {**build.train_inputs(), "init_from": build.stages["mix"].part()}
     with pytest.raises(FileNotFoundError, match=r"has no config.json but mixture.json"):
         train.build(Store(tmp_path / "none"), TrainConfig(model=None), inputs, build.runtime)
+
+
+def test_the_runtime_says_how_the_trainer_runs(build, tmp_path):
+    how = {"activation_checkpointing": "selective", "compile": "never", "shard_ranks": 1, "microbatch_sequences": 2}
+    runtime = build.runtime.model_copy(update=how)
+    job = make_job(TrainConfig(), build.train_inputs(), tmp_path, runtime)
+    assert {name: getattr(job.place, name) for name in how} == how
