@@ -176,7 +176,7 @@ class Unattended:
             next_microbatch_sequences=after.sequences if after else None,
             advice=None
             if after
-            else "one sequence does not fit: activation_checkpointing, more ranks, a smaller model",
+            else "one sequence does not fit: activation_checkpointing full, more ranks or shard_ranks, a smaller model",
         )
         if after is not None:
             self._keep(after)
