@@ -78,8 +78,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="resume-"))
     try:
         world = World(folder / "world")
-        cells = matrix(world)
         cost = measure(world, arguments.preset)
+        sys.stderr.write(f"{cost}\n")
+        cells = matrix(world)
     finally:
         shutil.rmtree(folder)
     text = tables(cells, cost)
