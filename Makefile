@@ -7,6 +7,8 @@ PYTHON ?= python3
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 DEMO   := data/pharmacopoeia
+# Two at a time: many tests wait for processes of their own. tests/conftest.py says which belong together.
+PYTEST := $(BIN)/pytest -n 2
 
 .PHONY: demo test lint types test-real real bench clean
 
@@ -17,7 +19,7 @@ $(DEMO): $(VENV)/.installed
 	$(BIN)/python -m domainlm.flows.pharmacopoeia $(DEMO)
 
 test: $(VENV)/.installed-dev lint types
-	$(BIN)/pytest -m "not real and not gpu"
+	$(PYTEST) -m "not real and not gpu"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
@@ -29,7 +31,7 @@ types: $(VENV)/.installed-dev
 
 # Real text: REALDATA names the directory; without it this fails.
 test-real: $(VENV)/.installed-dev
-	REALDATA="$(abspath $(REALDATA))" $(BIN)/pytest -m real
+	REALDATA="$(abspath $(REALDATA))" $(PYTEST) -m real
 
 real: $(VENV)/.installed
 	$(BIN)/domainlm build realdata --data "$(REALDATA)" --on workers=2 --on threads=2

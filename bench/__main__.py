@@ -21,9 +21,20 @@ from pathlib import Path
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
 PAGE = ROOT.parent / "docs" / "benchmarks.md"
-PACKAGES = ("datatrove", "fastokens", "numpy", "numba", "pyarrow", "spacy", "tokenizers", "torch", "transformers")
+PACKAGES = (
+    "accelerate",
+    "datatrove",
+    "fastokens",
+    "numpy",
+    "numba",
+    "pyarrow",
+    "spacy",
+    "tokenizers",
+    "torch",
+    "transformers",
+)
 NEEDED = ("ours", "theirs", "ratio", "unit", "same_result")
-ALONE = {"train"}  # compares with nothing, and wants a GPU: `python -m bench.train`
+ALONE = {"contender"}  # a part of `train`
 
 
 def main() -> None:

@@ -34,9 +34,9 @@ def inject(package: str, fault: dict[str, Any]) -> None:
     at = {"step": fault.get("from_step", 0)}  # until a step says otherwise: a probe has none
     run_step, forward = loop.Run._forward_backward, model.LanguageModel.forward
 
-    def remember(self: Any, batch: Any) -> float:
+    def remember(self: Any, batch: Any) -> torch.Tensor:
         at["step"] = batch.step
-        loss: float = run_step(self, batch)
+        loss: torch.Tensor = run_step(self, batch)
         return loss
 
     def broken(self: Any, input_ids: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:

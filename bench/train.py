@@ -1,125 +1,216 @@
-"""Speed of the trainer on synthetic token shards: `python -m bench.train [--json] [--preset llama-125m] ...`.
+"""Training speed, ours against Hugging Face `Trainer` and a loop by hand: `python -m bench.train [--json] [--table]`.
 
-Runs the trainer as a user would (torchrun, one rank a device, from a plain checkout), and prints tokens/s, MFU and peak
-memory of the steps after the first few. The documents are random tokens of the lengths that abstracts and articles
-have, so that document masking is at work; nothing is fetched.
+One model, the same initial weights, sequences and learning rates, each contender (bench/contender.py) in a process of
+its own; the steps after the first few count. `same_result`: the losses agree in every step. Documents are random
+tokens of the lengths that abstracts and articles have; nothing is fetched. MFU is of 989 TFLOP/s, and of a matrix
+product that is measured first.
+
+`--table` is for one GPU: 125M, 350M, 1.2B and 3B parameters with ours, then the contest at 125M, in at most
+`--deadline-s`; a microbatch that does not fit is halved. Raw output goes to bench/results/train-<device>.json.
 """
 
 import argparse
 import json
+import platform
 import statistics
 import subprocess
 import sys
 import tempfile
-from hashlib import sha256
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
-import numpy as np
 import torch
-from tokenizers import Tokenizer
-from tokenizers.models import WordLevel
+import transformers
 
-from trainer.config import ModelConfig, ScheduleConfig, TrainConfig
-from trainer.job import Place, TrainJob, save_job
-from trainer.mixture import CorpusTokens, Mixture, save_mixture
-from trainer.shards import ShardHeader, TokenDocument, write_shard
-from trainer.supervisor import torchrun_command
+from bench.trainworld import make_job
+from trainer.flops import PEAK_FLOPS
+from trainer.job import Recompute, save_job
 
-VOCABULARY = 32_768
+CONTENDERS = ("ours", "trainer", "plain", "smeared")
+SHOWN = {
+    "ours": "this trainer",
+    "trainer": "Hugging Face `Trainer`",
+    "plain": "a loop by hand",
+    "smeared": "the same, documents not kept apart",
+}
 WARM_STEPS = 5
-MEAN_DOCUMENT_TOKENS = 1_200
+LOSS_TOLERANCE = {"bf16": 2e-2, "fp32": 1e-3}  # of the loss, in each step
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is trained."""
+
+    preset: str
+    sequence_tokens: int
+    batch_sequences: int
+    microbatch_sequences: int
+    steps: int = 20
+    activation_checkpointing: Recompute = "none"
+    precision: Literal["bf16", "fp32"] = "bf16"
+
+    @property
+    def batch_tokens(self) -> int:
+        """Tokens of a step."""
+        return self.batch_sequences * self.sequence_tokens
+
+
+TABLE = (
+    Setting("llama-125m", 2048, 128, 32),
+    Setting("llama-350m", 2048, 64, 16),
+    Setting("llama-1.2b", 4096, 32, 8, steps=15),
+    Setting("llama-3b", 4096, 16, 4, steps=12),
+)
+ON_CUDA = TABLE[0]
+ON_CPU = Setting("llama-10m", 512, 8, 4, steps=15, precision="fp32")
 
 
 def main() -> None:
-    """Measure, and print a line for people or an object for programs."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--preset", default="llama-125m")
-    parser.add_argument("--sequence-tokens", type=int, default=2048)
-    parser.add_argument("--batch-sequences", type=int, default=64)
-    parser.add_argument("--microbatch-sequences", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--processes", type=int, default=1)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        result = measure(arguments, Path(folder))
-    if arguments.json:
-        print(json.dumps(result))
+    """Measure, and print lines for people; the last one is an object for programs."""
+    arguments = parse()
+    until_s = time.monotonic() + arguments.deadline_s
+    machine = contend(["matmul"], arguments.deadline_s)
+    peak = float(machine["flops_per_s"])
+    print(f"{machine['device']}: a matrix product at {peak / 1e12:.2f} TFLOP/s", file=sys.stderr)
+    if arguments.table:
+        plan = [(setting, "ours") for setting in TABLE]
+        plan += [(TABLE[0], name) for name in CONTENDERS if name != "ours"]
     else:
-        print(f"{result['model']}: {result['tokens_per_s']:,.0f} tokens/s, MFU {result['mfu']}, {result['device']}")
+        plan = [(given(arguments), name) for name in arguments.contenders]
+    rows = [measure(setting, name, peak, until_s) for setting, name in plan]
+    about = {**surroundings(), "device": machine["device"], "matmul_tflops": peak / 1e12}
+    record = {**about, "rows": rows, **compared(rows)}
+    if arguments.table:
+        RESULTS.mkdir(exist_ok=True)
+        device = str(record["device"]).lower().replace(" ", "-")
+        (RESULTS / f"train-{device}.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    print(json.dumps(record) if arguments.json else "\n".join(table(rows)))
 
 
-def measure(arguments: argparse.Namespace, folder: Path) -> dict[str, object]:
-    """Train some steps in `folder`; the median of those after the warm-up."""
-    job = make_job(arguments, folder)
-    save_job(job, folder / "train.json")
-    done = subprocess.run(
-        torchrun_command(folder / "train.json", processes=arguments.processes),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        sys.exit(f"the trainer ended with {done.returncode}:\n{(done.stdout + done.stderr)[-4000:]}")
-    steps = [json.loads(line) for line in (job.output / "metrics.jsonl").read_text().splitlines()][WARM_STEPS:]
-    step_s = statistics.median(step["step_s"] for step in steps)
-    mfus = [step["mfu"] for step in steps if step["mfu"] is not None]
-    tokens = arguments.batch_sequences * arguments.sequence_tokens
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true", help="one object")
+    parser.add_argument("--table", action="store_true", help="all sizes, on a GPU")
+    parser.add_argument("--deadline-s", type=float, default=560, help="after which no contender is started any more")
+    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
+    parser.add_argument("--preset")
+    parser.add_argument("--sequence-tokens", type=int)
+    parser.add_argument("--batch-sequences", type=int)
+    parser.add_argument("--microbatch-sequences", type=int)
+    parser.add_argument("--steps", type=int)
+    parser.add_argument("--activation-checkpointing", choices=("none", "selective", "full"))
+    parser.add_argument("--precision", choices=("bf16", "fp32"))
+    return parser.parse_args()
+
+
+def given(arguments: argparse.Namespace) -> Setting:
+    """The setting of this machine, with what the command line replaces."""
+    setting = ON_CUDA if torch.cuda.is_available() else ON_CPU
+    changes = {name: value for name, value in vars(arguments).items() if name in vars(setting) and value is not None}
+    return replace(setting, **changes)
+
+
+def measure(setting: Setting, name: str, peak: float, until_s: float) -> dict[str, Any]:
+    """One contender; a microbatch that does not fit is halved."""
+    row: dict[str, Any] = {"contender": name, **vars(setting)}
+    while True:
+        left_s = until_s - time.monotonic()
+        if left_s <= 0:
+            return {**row, "not_run": "the time was up"}
+        result = run(setting, name, left_s)
+        if "out_of_memory" not in result or setting.microbatch_sequences == 1:
+            break
+        setting = replace(setting, microbatch_sequences=setting.microbatch_sequences // 2)
+        row["microbatch_sequences"] = setting.microbatch_sequences
+    if "step_s" in result:
+        result["tokens_per_s"] = setting.batch_tokens / statistics.median(result["step_s"][WARM_STEPS:])
+        result["first_step_s"] = result["step_s"][0]
+        flops = result["tokens_per_s"] * result["flops_per_token"]
+        known = PEAK_FLOPS.get(result["device"])
+        result |= {"mfu": flops / known if known else None, "mfu_of_matmul": flops / peak}
+    print(f"{setting.preset}, {SHOWN[name]}: {told(result)}", file=sys.stderr, flush=True)
+    return {**row, **result}
+
+
+def run(setting: Setting, name: str, left_s: float) -> dict[str, Any]:
+    """What a contender came to on a job of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        save_job(make_job(setting, Path(folder)), Path(folder) / "train.json")
+        return contend([name, f"{folder}/train.json"], left_s)
+
+
+def contend(arguments: Sequence[str], left_s: float) -> dict[str, Any]:
+    """The last line of a contender's output, or why there is none."""
+    command = [sys.executable, "-m", "bench.contender", *arguments]
+    root = RESULTS.parent.parent
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=left_s, cwd=root)
+    except subprocess.TimeoutExpired:
+        return {"not_run": "the time was up"}
+    lines = done.stdout.strip().splitlines()
+    if done.returncode or not lines:
+        return {"not_run": (done.stderr or done.stdout).strip()[-1500:] or f"ended with {done.returncode}"}
+    result: dict[str, Any] = json.loads(lines[-1])
+    return result
+
+
+def compared(rows: Sequence[dict[str, Any]]) -> dict[str, object]:
+    """Ours and the Hugging Face Trainer, of the setting that both have."""
+    by_name = {row["contender"]: row for row in reversed(rows)}  # the first setting, where there are several
+    mine, theirs = by_name.get("ours", {}), by_name.get("trainer", {})
+    ours, other = mine.get("tokens_per_s"), theirs.get("tokens_per_s")
+    same = None
+    if ours and other:
+        tolerance = LOSS_TOLERANCE[mine["precision"]]
+        same = all(abs(a - b) <= tolerance * b for a, b in zip(mine["losses"], theirs["losses"], strict=True))
     return {
-        "model": arguments.preset,
-        "sequence_tokens": arguments.sequence_tokens,
-        "batch_tokens": tokens,
-        "microbatch_sequences": arguments.microbatch_sequences,
-        "tokens_per_s": tokens / step_s,
-        "mfu": round(statistics.median(mfus), 4) if mfus else None,
-        "last_loss": steps[-1]["loss"],
-        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
-        "torch": torch.__version__,
+        "ours": round(ours) if ours else None,
+        "theirs": round(other) if other else None,
+        "ratio": round(ours / other, 2) if ours and other else None,
+        "unit": f"tokens/s, {mine.get('preset')}, {mine.get('device')}",
+        "same_result": same,
     }
 
 
-def make_job(arguments: argparse.Namespace, folder: Path) -> TrainJob:
-    """A training job on a corpus that is twice as long as the budget."""
-    budget = arguments.steps * arguments.batch_sequences * arguments.sequence_tokens
-    words = {"<|begin|>": 0, "<|end|>": 1, **{f"w{number}": number for number in range(2, VOCABULARY)}}
-    tokenizer = folder / "tokenizer"
-    tokenizer.mkdir()
-    Tokenizer(WordLevel(words, unk_token="<|end|>")).save(str(tokenizer / "tokenizer.json"))
-    digest = sha256((tokenizer / "tokenizer.json").read_bytes()).hexdigest()
-    header = ShardHeader(vocab_size=VOCABULARY, tokenizer_digest=digest, bos_id=0, eos_id=1)
-    (folder / "corpus" / "shards").mkdir(parents=True)
-    shard = write_shard(folder / "corpus" / "shards" / "00000.arrow", documents(2 * budget), header)
-    corpus = CorpusTokens("synthetic", 1_000_000, shard.tokens, shard.documents, (shard,))
-    mixture = Mixture(
-        seed=0,
-        sequence_tokens=arguments.sequence_tokens,
-        batch_tokens=arguments.batch_sequences * arguments.sequence_tokens,
-        token_budget=budget,
-        tokenizer_digest=digest,
-        vocab_size=VOCABULARY,
-        corpora=(corpus,),
+def table(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """Markdown."""
+    head = (
+        "| model | sequence | microbatch | recomputed | contender | tokens/s | MFU | of matmul | peak GiB | last loss |"
     )
-    save_mixture(mixture, folder / "mixture.json")
-    return TrainJob(
-        config=TrainConfig(model=ModelConfig(preset=arguments.preset), schedule=ScheduleConfig(), peak_lr=3e-4),
-        mixture=folder / "mixture.json",
-        corpora={"synthetic": folder / "corpus"},
-        tokenizer=tokenizer,
-        output=folder / "out",
-        place=Place(microbatch_sequences=arguments.microbatch_sequences, checkpoint_every_s=3600),
-    )
+    lines = [head, "|---|--:|--:|---|---|--:|--:|--:|--:|--:|"]
+    for row in rows:
+        cells = [row["preset"], row["sequence_tokens"], row["microbatch_sequences"], row["activation_checkpointing"]]
+        figures = ["-"] * 5
+        if "tokens_per_s" in row:
+            shares = [f"{row[key]:.1%}" if row.get(key) else "-" for key in ("mfu", "mfu_of_matmul")]
+            figures = [f"{row['tokens_per_s']:,.0f}", *shares, f"{row['peak_gib']:.1f}", f"{row['losses'][-1]:.4f}"]
+        lines.append(f"| {' | '.join(str(cell) for cell in [*cells, SHOWN[row['contender']], *figures])} |")
+    return lines
 
 
-def documents(num_tokens: int) -> list[TokenDocument]:
-    """Random documents of about so many tokens, with lengths as uneven as real ones."""
-    generator, made, total = np.random.default_rng(0), [], 0
-    while total < num_tokens:
-        length = 64 + int(generator.exponential(MEAN_DOCUMENT_TOKENS))
-        tokens = generator.integers(2, VOCABULARY, length).astype(np.uint16)
-        tokens[0], tokens[-1] = 0, 1
-        made.append(TokenDocument(f"synthetic/{len(made)}", "synthetic", "CC0-1.0", tokens))
-        total += length
-    return made
+def told(result: dict[str, Any]) -> str:
+    """One contender in words."""
+    if "tokens_per_s" not in result:
+        return f"NOT RUN: {result.get('not_run') or 'out of memory at one sequence'}"
+    mfu = f", MFU {result['mfu']:.1%}" if result.get("mfu") else ""
+    return f"{result['tokens_per_s']:,.0f} tokens/s{mfu}, {result['peak_gib']:.1f} GiB"
+
+
+def surroundings() -> dict[str, object]:
+    """When, with which versions."""
+    return {
+        "date": datetime.now(UTC).date().isoformat(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
 
 
 if __name__ == "__main__":

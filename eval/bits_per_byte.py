@@ -25,8 +25,9 @@ from domainlm.eval.likelihood import Window, score_windows
 from domainlm.eval.models import Encoder
 from domainlm.eval.samples import DECIMALS, DocumentSample
 from domainlm.eval.scores import Score, rounded
+from domainlm.trainer.held_out_text import OVERLAP
+from domainlm.trainer.held_out_text import windows as cut
 
-OVERLAP = 4  # the part of a window that was scored before: a quarter costs a third more work, a half twice
 DOCUMENTS_AT_ONCE = 64  # sorted by length together, so that padding is small and memory stays flat
 
 Progress = Callable[[int, int], None]  # documents done, documents in all
@@ -64,7 +65,7 @@ def measure(
     progress: Progress,
 ) -> HeldOut:
     """Bits of each chosen document of a source, streamed from disk."""
-    chosen = _choose(source, directory, max_bytes)
+    chosen = frozenset(draw(source, directory, max_bytes))
     digest, deflate, xz = hashlib.sha256(), zlib.compressobj(9), lzma.LZMACompressor()
     samples: list[DocumentSample] = []
     zlib_bytes, lzma_bytes, unknown_tokens = 0, 0, 0
@@ -104,18 +105,12 @@ def score_held_out(held_out: HeldOut, *, vocab_size: int, context_tokens: int, s
 
 
 def windows(tokens: Sequence[int], context_tokens: int) -> Iterator[Window]:
-    """Cut a document, its bos first, so that every later token is scored exactly once.
-
-    A window has one token more than the context: the last is only predicted, never read.
-    """
-    seen = max(1, context_tokens // OVERLAP)
-    yield Window(tuple(tokens[: context_tokens + 1]), len(tokens[: context_tokens + 1]) - 1)
-    for first in range(context_tokens + 1, len(tokens), context_tokens + 1 - seen):
-        part = tuple(tokens[first - seen : first - seen + context_tokens + 1])
-        yield Window(part, len(part) - seen)
+    """Cut a document, its bos first, as the trainer does: every later token is scored exactly once."""
+    for window in cut(len(tokens), context_tokens):
+        yield Window(tuple(tokens[window.start : window.end]), window.num_scored)
 
 
-def _choose(source: str, directory: Path, max_bytes: int) -> frozenset[str]:
+def draw(source: str, directory: Path, max_bytes: int) -> tuple[str, ...]:
     """Ids of the documents to measure, by sha256 until the text is enough: a draw that no order of files can sway."""
     files = sorted(directory.glob("*.parquet"))
     if not files:
@@ -127,7 +122,7 @@ def _choose(source: str, directory: Path, max_bytes: int) -> frozenset[str]:
         raise ValueError(f"held-out source {source}: {len(sizes) - len(dict(sizes))} doc_ids repeat in {directory}.")
     sizes.sort(key=lambda item: hashlib.sha256(item[0].encode()).digest())
     before = [0, *accumulate(size for _, size in sizes)]
-    return frozenset(doc_id for (doc_id, _), start in zip(sizes, before, strict=False) if start < max_bytes)
+    return tuple(doc_id for (doc_id, _), start in zip(sizes, before, strict=False) if start < max_bytes)
 
 
 def _sizes(file: Path) -> Iterator[tuple[str, int]]:

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.stats import binomtest
 
 from domainlm.eval.intervals import CONFIDENCE_Z, percentiles, resampled_ratios
 from domainlm.eval.samples import DocumentSample, HeldOutSet, Sample, SampleSet
@@ -51,6 +49,8 @@ def compare(candidate: SampleSet, base: SampleSet) -> Comparison:
     discordant = gained + lost
     low, high, p_value = 0.0, 0.0, 1.0
     if discordant:
+        from scipy.stats import binomtest  # a second that only a comparison needs
+
         test = binomtest(gained, discordant)
         interval, p_value = test.proportion_ci(method="exact"), float(test.pvalue)
         low, high = ((2 * share - 1) * discordant / num for share in (interval.low, interval.high))
@@ -101,6 +101,8 @@ def smallest_detectable(num_questions: int, discordance: float) -> float | None:
 
     if discordance <= 0 or surplus(discordance) < 0:
         return None
+    from scipy.optimize import brentq
+
     return float(brentq(surplus, 0.0, discordance))
 
 

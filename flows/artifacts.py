@@ -6,7 +6,7 @@ from dataclasses import asdict
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 from domainlm.flows.chain import Output
-from domainlm.flows.planner import PlanLine
+from domainlm.flows.planner import UNLESS, PlanLine
 from domainlm.flows.recipe import Recipe
 from domainlm.flows.show import headline_scores
 from domainlm.tasks.report.documents import funnels
@@ -46,8 +46,13 @@ def key(recipe: Recipe, kind: str) -> str:
 
 def plan_markdown(lines: Sequence[PlanLine]) -> str:
     """The plan as a Markdown table."""
-    rows = [f"| {line.name} | {'reuse' if line.reused else 'build'} | {'; '.join(line.because)} |" for line in lines]
-    return "\n".join(["| stage | | why |", "|---|---|---|", *rows])
+    reused = sum(line.reused for line in lines)
+    rows = [
+        f"| {line.name} | {'reuse' if line.reused else 'build'} | {'; '.join(line.because) or line.directory} |"
+        for line in lines
+    ]
+    table = ["| stage | | where it is, or why it is built |", "|---|---|---|", *rows]
+    return "\n".join([f"{len(lines)} stages: {reused} reused, {len(lines) - reused} to build.", "", *table, "", UNLESS])
 
 
 def funnel_rows(sealed: Mapping[str, Sealed]) -> list[dict[str, object]]:

@@ -20,6 +20,7 @@ from domainlm.tasks.mix import mix
 from domainlm.tasks.publish import publish
 from domainlm.tasks.stage import Stage
 from domainlm.tasks.tokenize import tokenize
+from domainlm.tasks.tokenize_held_out import tokenize_held_out
 from domainlm.tasks.train import train
 from domainlm.tasks.train_tokenizer import train_tokenizer
 
@@ -60,10 +61,11 @@ def build_model(recipe: Recipe, materials: Materials, make: Make) -> Output:
     mixture = make(mix, recipe.mix, {"tokenizer": tokenizer, **tokens})
     given = {"init_from": materials.init_from, "trunk": materials.trunk}
     weights = {name: part for name, part in given.items() if part is not None}
-    train_inputs = {"mixture": mixture.part(), "tokenizer": tokenizer, **tokens, **weights}
+    watched_by = watched_text(recipe, corpora, tokenizer, make)
+    train_inputs = {"mixture": mixture.part(), "tokenizer": tokenizer, **tokens, **weights, **watched_by}
     model = make(train, recipe.train_config(), train_inputs).part("model")
     score_model(recipe, model, corpora, materials, make)
-    everything = {name: output.part() for name, output in make.made.items()}
+    everything = {name: output.part() for name, output in make.made.items() if name != tokenize_held_out.name}
     return make(publish, recipe.publish_config(), everything, label=recipe.name)
 
 
@@ -117,6 +119,15 @@ def extended_tokenizer(recipe: Recipe, base: Part, corpora: Mapping[str, Output]
     return make(extend_tokenizer, recipe.extend_tokenizer, inputs).part("tokenizer")
 
 
+def watched_text(recipe: Recipe, corpora: Mapping[str, Output], tokenizer: Part, make: Make) -> dict[str, Part]:
+    """The held-out text that training is watched by: looked at, so that it renames no model."""
+    parts = held_out_inputs(corpora)
+    if not parts:
+        return {}
+    text = make(tokenize_held_out, recipe.tokenize_held_out_config(), {"tokenizer": tokenizer, **parts})
+    return {"held_out": text.part().looked_at()}
+
+
 def score_model(recipe: Recipe, model: Part, corpora: Mapping[str, Output], materials: Materials, make: Make) -> None:
     """Scores of the model and of its base, on the benchmarks and the held-out documents of every source.
 
@@ -139,7 +150,7 @@ def score(
     *,
     label: str,
 ) -> Output:
-    """Scores of one model, on benchmarks and held-out text."""
+    """Scores of one model. A source without held-out documents has no bits per byte."""
     return make(
         evaluate,
         recipe.evaluate_config(weights),

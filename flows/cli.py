@@ -1,4 +1,4 @@
-"""The command line: `domainlm build RECIPE`, `plan`, `explain`, `show`, `trace`, `why`, `thresholds`, `recipes`.
+"""The command line: `domainlm build RECIPE`, `plan`, `explain`, `show`, `approve`, `trace`, `why`, `thresholds` ...
 
 `domainlm deploy` belongs to the layer above and is added by `domainlm.deployments.command`, where the program starts.
 
@@ -18,14 +18,21 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-from domainlm.flows.recipe_files import apply_setting, read_tree, shipped_recipes
+from domainlm.flows.printing import (
+    out,
+    print_decision,
+    print_plan,
+    print_plan_summary,
+    print_reasons,
+    print_rows,
+    print_rows_as_columns,
+    print_verdict,
+)
+from domainlm.flows.recipe_files import RecipeError, apply_setting, read_tree, shipped_recipes
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from domainlm.flows.planner import PlanLine
     from domainlm.flows.recipe import Recipe
-    from domainlm.flows.tracing import Row
     from domainlm.tasks.runtime import Runtime
     from domainlm.tasks.store import Store
 
@@ -36,7 +43,6 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode="markdown",
 )
-out = Console(highlight=False)
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A YAML file, or the name of a shipped recipe.")]
 Settings = Annotated[
@@ -76,12 +82,13 @@ def build(
         from domainlm.flows.view import shown_by
         from domainlm.tasks.store import Sealed
 
-        _print_plan_summary(loaded.name, lines)
+        out.print(f"[bold]{loaded.name}[/]")
+        print_plan_summary(lines)
         with TerminalView(out) as view, shown_by(view):
             ended = build_domain_model(loaded, here)
         assert isinstance(ended, Sealed)  # only a run on a server can be cancelled there
         published = ended.path
-    _print_verdict(published)
+    print_verdict(published)
 
 
 @app.command()
@@ -97,11 +104,7 @@ def plan(
     if as_json:
         out.print_json(data=[vars(line) for line in lines])
         return
-    table = Table("stage", "", "directory", "why", box=None, header_style="dim")
-    for line in lines:
-        mark = "[dim]reuse[/]" if line.reused else "[green]build[/]"
-        table.add_row(line.name, mark, line.directory, line.because[0] if line.because else "")
-    out.print(table)
+    print_plan(lines)
 
 
 @app.command()
@@ -112,22 +115,45 @@ def explain(recipe: RecipeName, settings: Settings = None, store: StorePath = ST
     ]
     if not lines:
         out.print("Nothing changed: every stage is in the store.")
-    for line in lines:
-        out.print(f"[bold]{line.name}[/] will be built:")
-        for reason in line.because:
-            out.print(f"  {reason}", markup=False)
+    print_reasons(lines)
 
 
 @app.command()
 def show(recipe: RecipeName, store: StorePath = STORE, as_json: Json = False) -> None:
-    """Show the newest model that the recipe has published: its path, keys, counts, scores and timings."""
+    """Show the newest model that the recipe has published: its path, keys, counts, scores, timings, who approved it."""
+    from domainlm.flows.approval import decision_on
     from domainlm.flows.show import newest, report
 
-    published = newest(*_store_of(recipe, store))
+    where, name = _store_of(recipe, store)
+    published = newest(where, name)
+    decision = decision_on(where, published.sealed)
     if as_json:
-        sys.stdout.write(json.dumps(report(published), indent=1) + "\n")
+        shown = {**report(published), "approval": vars(decision) if decision else None}
+        sys.stdout.write(json.dumps(shown, indent=1) + "\n")
     else:
-        _print_verdict(published.sealed.path)
+        print_verdict(published.sealed.path)
+        print_decision(decision)
+
+
+@app.command()
+def approve(
+    recipe: RecipeName,
+    by: Annotated[str, typer.Option(help="Your name: you answer for it.")],
+    reason: Annotated[str, typer.Option(help="Why; others will read it.")],
+    model: Annotated[str | None, typer.Option(help="Name of its directory, if it is not the newest.")] = None,
+    reject: Annotated[bool, typer.Option("--reject", help="Say no instead, or take an approval back.")] = False,
+    despite_verdict: Annotated[bool, typer.Option("--despite-verdict", help="Although it tests as worse.")] = False,
+    store: StorePath = STORE,
+) -> None:
+    """Approve the newest published model: by a person, for a reason. `approved:RECIPE` then names it as weights."""
+    from domainlm.flows.approval import decide
+    from domainlm.flows.show import published_model
+
+    where, name = _store_of(recipe, store)
+    chosen = published_model(where, name, model)
+    print_verdict(chosen.path)
+    decision = "rejected" if reject else "approved"
+    print_decision(decide(where, chosen, decision, by=by, reason=reason, despite_verdict=despite_verdict))
 
 
 @app.command()
@@ -151,7 +177,10 @@ def trace(
     if not rows:
         out.print("No step reached it.")
         return
-    out.print(_table(rows) if step is not None or document is not None else _turned_table(rows))
+    if step is None and document is None:
+        print_rows_as_columns(rows)
+    else:
+        print_rows(rows)
 
 
 @app.command()
@@ -184,15 +213,16 @@ def thresholds(recipe: RecipeName, settings: Settings = None, store: StorePath =
     if as_json:
         out.print_json(data=rows)
     else:
-        out.print(_table(rows))
+        print_rows(rows)
 
 
 @app.command()
 def recipes() -> None:
     """List the recipes that come with domainlm."""
+    shown = Table(box=None, show_header=False)
     for name in shipped_recipes():
-        tree = read_tree(name, beside=Path())
-        out.print(f"[bold]{name:<20}[/] {tree.get('description', '')}")
+        shown.add_row(f"[bold]{name}[/]", str(read_tree(name, beside=Path()).get("description", "")))
+    out.print(shown)
 
 
 def main() -> None:
@@ -216,13 +246,13 @@ def recipe_of(name: str, settings: list[str] | None) -> "Recipe":
 
 
 def runtime_of(store: Path, data: Path, profile: Path | None, place: list[str] | None) -> "Runtime":
-    """The runtime that a command\'s options describe."""
-    from domainlm.tasks.runtime import Runtime
+    """The runtime that a command's options describe."""
+    from domainlm.flows.recipe_loading import validate_runtime
 
     tree = yaml.safe_load(profile.read_text()) if profile else {}
     for setting in place or ():
         apply_setting(tree, setting)
-    return Runtime.model_validate({"store": store, "data": data, **tree})
+    return validate_runtime({"store": store, "data": data, **tree})
 
 
 def _store_of(name: str, store: Path) -> "tuple[Store, str]":
@@ -230,6 +260,8 @@ def _store_of(name: str, store: Path) -> "tuple[Store, str]":
     from domainlm.tasks.store import Store
 
     tree = read_tree(name, beside=Path())
+    if "name" not in tree:
+        raise RecipeError(f"{name} is not a valid recipe: name: is missing.")
     return Store(store / str(tree.get("domain", tree["name"]))), str(tree["name"])
 
 
@@ -242,50 +274,3 @@ def _plan(recipe: "Recipe", runtime: "Runtime") -> "list[PlanLine]":
     planner = Planner(Store(runtime.store / recipe.domain))
     build_model(recipe, gather(recipe, runtime), planner)
     return planner.lines
-
-
-def _table(rows: "Sequence[Row]") -> Table:
-    """One line a row."""
-    table = Table(box=None, header_style="dim")
-    for name in rows[0]:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*map(_figure, row.values()))
-    return table
-
-
-def _turned_table(rows: "Sequence[Row]") -> Table:
-    """One column a row: few rows of many figures."""
-    first, *names = rows[0]
-    table = Table("", *(str(row[first]) for row in rows), box=None, header_style="dim")
-    for name in names:
-        table.add_row(name.replace("_", " "), *(_figure(row[name]) for row in rows))
-    return table
-
-
-def _figure(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:,.3f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _print_plan_summary(name: str, lines: "list[PlanLine]") -> None:
-    reused = sum(line.reused for line in lines)
-    out.print(f"[bold]{name}[/]: {len(lines)} stages, {reused} reused, {len(lines) - reused} to build")
-    changed = [line for line in lines if line.because and line.because != ("never built",)]
-    if changed and not changed[0].because[0].startswith("after "):
-        out.print(f"because of {changed[0].name}: {'; '.join(changed[0].because)}", markup=False)
-
-
-def _print_verdict(published: Path) -> None:
-    from domainlm.flows.show import headline_scores, verdict_sentence
-
-    table = Table("benchmark", "metric", "model", "95 % interval", "base", "chance", box=None, header_style="dim")
-    for score in headline_scores(published):
-        interval = f"{score.low:.3f} to {score.high:.3f}" if score.low is not None else ""
-        chance = f"{score.chance:.3f}" if score.chance is not None else ""
-        table.add_row(score.benchmark, score.metric, f"{score.model:.3f}", interval, f"{score.base:.3f}", chance)
-    out.print()
-    out.print(table)
-    out.print(f"\n[bold]{verdict_sentence(published)}[/]")
-    out.print(f"report  {published / 'report.html'}\nmodel   {published / 'model'}", soft_wrap=True)

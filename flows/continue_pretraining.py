@@ -14,7 +14,7 @@ from prefect.states import Completed
 from domainlm.flows.build_domain_model import HERE, build
 from domainlm.flows.builder import Builder, Ended, cancelled_or_done
 from domainlm.flows.chain import Output, curate
-from domainlm.flows.materials import PUBLISHED, gather
+from domainlm.flows.materials import APPROVED, PUBLISHED, gather
 from domainlm.flows.recipe import Recipe
 from domainlm.flows.show import newest
 from domainlm.tasks.runtime import Runtime
@@ -22,15 +22,17 @@ from domainlm.tasks.store import Sealed, Store
 
 
 @flow(name="continue-pretraining", flow_run_name="{recipe.name}", persist_result=False)
-def continue_pretraining(recipe: Recipe, runtime: Runtime = HERE) -> Ended:
+def continue_pretraining(recipe: Recipe, runtime: Runtime = HERE, approved_only: bool = False) -> Ended:
     """Train the newest published model on with the documents that are new since; without any it ends at once.
 
     Args:
         recipe: The domain model, from its sources to its benchmarks. Weights to start from are the recipe's newest
             published ones, unless it names others.
         runtime: Paths, workers, processes, devices: where and how wide, never what.
+        approved_only: Go on from the newest model that a person has approved (`domainlm approve`), and from no other:
+            a release that turned out badly is then never built upon. Without an approved one the run fails at once.
     """
-    return cancelled_or_done(lambda: train_on(continuation(recipe), runtime))
+    return cancelled_or_done(lambda: train_on(continuation(recipe, approved_only=approved_only), runtime))
 
 
 def train_on(recipe: Recipe, runtime: Runtime) -> Ended:
@@ -42,11 +44,12 @@ def train_on(recipe: Recipe, runtime: Runtime) -> Ended:
     return build(recipe, runtime)
 
 
-def continuation(recipe: Recipe) -> Recipe:
-    """The recipe with the newest published weights, and their tokenizer, to start from."""
+def continuation(recipe: Recipe, *, approved_only: bool = False) -> Recipe:
+    """The recipe with the newest published (or approved) weights, and their tokenizer, to start from."""
     if recipe.train.init_from is not None:
         return recipe
-    train = replace(recipe.train, init_from=f"{PUBLISHED}{recipe.name}", model=None, trunk=None)
+    init_from = f"{APPROVED if approved_only else PUBLISHED}{recipe.name}"
+    train = replace(recipe.train, init_from=init_from, model=None, trunk=None)
     return recipe.model_copy(update={"train": train, "tokenizer": None})
 
 

@@ -28,7 +28,8 @@ def evaluate_model(recipe: Recipe, runtime: Runtime = HERE, model: str | None = 
         recipe: The domain model whose benchmarks and held-out documents are asked.
         runtime: Paths, workers, processes, devices: where and how wide, never what.
         model: A Hugging Face directory below the data directory, or `published:RECIPE` for the newest model that a
-            recipe of this domain has published. Null is the newest one of this recipe.
+            recipe of this domain has published, or `approved:RECIPE` for the newest one that a person has approved.
+            Null is the newest published one of this recipe.
     """
     wanted = model or f"{PUBLISHED}{recipe.name}"
     return cancelled_or_done(lambda: score_directory(recipe, runtime, wanted))

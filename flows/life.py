@@ -56,7 +56,7 @@ def told(doc_id: str, events: list[Event]) -> Iterator[str]:
         if event.what == "verdicts":
             yield f"    {_verdict(event.details)}"
         elif event.what == FATE:
-            yield f"    {FATE}: {event.details['is']}"
+            yield f"    {FATE}: {_fate_words(event.details)}"
         elif event.what == "pairs":
             yield f"    compared with {_joined(event.details)}"
         elif _is_document(event):
@@ -72,6 +72,10 @@ def told(doc_id: str, events: list[Event]) -> Iterator[str]:
 def _verdict(details: Mapping[str, object]) -> str:
     said = "keep" if details["keep"] else "DROP"
     return f"{said}  {details['rule']}: {details['value']} (asked: {details['threshold']})"
+
+
+def _fate_words(details: Mapping[str, object]) -> str:
+    return f"{details['is']} by {details['rule']}: {details['value']}" if "rule" in details else str(details["is"])
 
 
 def _joined(details: Mapping[str, object]) -> str:

@@ -9,15 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from domainlm.eval.benchmarks import load_questions
+from domainlm.flows.approval import newest_approved
 from domainlm.flows.recipe import Recipe, Source
 from domainlm.flows.show import newest
 from domainlm.tasks.manifest import Part, outside
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.source_files import find_files
 from domainlm.tasks.store import Store
-from domainlm.trainer.trunk import STATE
+from domainlm.trainer.job import STATE
 
-PUBLISHED = "published:"
+PUBLISHED, APPROVED = "published:", "approved:"
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,10 @@ def gather(recipe: Recipe, runtime: Runtime) -> Materials:
 def source_files(source: Source, data: Path) -> Part:
     """The files that a local source's path matches, none of them outside the data directory."""
     pattern = source.path or ""
-    files = find_files(data, f"{pattern.rstrip('/')}/**/*" if (data / pattern).is_dir() else pattern)
+    try:
+        files = find_files(data, f"{pattern.rstrip('/')}/**/*" if (data / pattern).is_dir() else pattern)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"source {source.name!r}: {error} `--data` says where paths start.") from None
     return outside(_common_folder(files), files, origin=f"source {source.name}")
 
 
@@ -77,14 +81,16 @@ def find_trunk(name: str, recipe: Recipe, runtime: Runtime) -> Part:
 
 
 def find_model(wanted: str, recipe: Recipe, runtime: Runtime, *, asked_by: str) -> Part:
-    """A Hugging Face directory below the data directory, or `published:RECIPE` of the recipe's domain."""
+    """A Hugging Face directory below the data directory, or `published:RECIPE` or `approved:RECIPE` of the domain."""
     if wanted.startswith(PUBLISHED):
         return _newest_published(wanted.removeprefix(PUBLISHED), recipe, runtime, asked_by)
+    if wanted.startswith(APPROVED):
+        return newest_approved(Store(runtime.store / recipe.domain), wanted.removeprefix(APPROVED)).part("model")
     folder = (runtime.data / wanted).resolve()
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(
             f"{asked_by}: {folder} has no config.json. It must be a Hugging Face directory (config, safetensors, "
-            f"tokenizer) below the data directory, or `{PUBLISHED}RECIPE`."
+            f"tokenizer) below the data directory, or `{PUBLISHED}RECIPE`, or `{APPROVED}RECIPE`."
         )
     return outside(folder, [path for path in folder.rglob("*") if path.is_file()], origin=f"weights {wanted}")
 

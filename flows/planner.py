@@ -15,6 +15,7 @@ from domainlm.tasks.stage import Stage
 from domainlm.tasks.store import Request, Sealed, Store
 
 FORESEEN = "foreseen"
+UNLESS = "`after x`: x is built first. If it comes out with the same bytes as before, what follows is reused after all."
 ABSENT = object()
 
 
@@ -70,7 +71,7 @@ def stage_name(stage: str, label: str) -> str:
 
 def waits_for(inputs: Mapping[str, Part]) -> list[str]:
     """Stages that have to be built before this one can know its key."""
-    return sorted({part.origin for part in inputs.values() if part.digest == FORESEEN})
+    return sorted({part.origin for part in inputs.values() if part.digest == FORESEEN and part.decides})
 
 
 def explain(request: Request, before: list[Sealed]) -> list[str]:
@@ -86,14 +87,16 @@ def _differences(request: Request, before: Manifest) -> list[str]:
     if request.version != before.version:
         reasons.append(f"version {before.version} -> {request.version}: this stage's own code writes other bytes now")
     reasons += _config_differences("", request.config, before.config)
-    for name in sorted({*request.inputs, *before.inputs}):
-        new, old = request.inputs.get(name), before.inputs.get(name)
+    inputs = {name: part for name, part in request.inputs.items() if part.decides}
+    inputs_before = {name: record for name, record in before.inputs.items() if record.decides}
+    for name in sorted({*inputs, *inputs_before}):
+        new, old = inputs.get(name), inputs_before.get(name)
         if new is None:
             reasons.append(f"input {name} is gone")
         elif old is None:
             reasons.append(f"input {name} is new")
         elif new.digest == FORESEEN:
-            reasons.append(f"after {new.origin}, unless that comes out with the same bytes")
+            reasons.append(f"after {new.origin}")
         elif new.digest != old.digest:
             reasons.append(f"input {name} has other bytes ({old.digest[:8]} -> {new.digest[:8]})")
     return list(dict.fromkeys(reasons)) or ["its sealed directory is gone"]

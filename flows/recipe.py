@@ -22,6 +22,7 @@ from domainlm.tasks.filter import FilterConfig
 from domainlm.tasks.mix import MixConfig
 from domainlm.tasks.publish import PublishConfig
 from domainlm.tasks.tokenize import TokenizeConfig
+from domainlm.tasks.tokenize_held_out import TokenizeHeldOutConfig
 from domainlm.tasks.train_tokenizer import TokenizerConfig
 from domainlm.trainer.config import ModelConfig, TrainConfig
 
@@ -51,6 +52,15 @@ class Source(AcquireConfig):
             )
         return self
 
+    @classmethod
+    def __get_pydantic_json_schema__(cls, core: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """The form asks for name and path first; pydantic puts what is inherited before it."""
+        schema = handler(core)
+        shown = handler.resolve_ref_schema(schema)
+        properties = shown["properties"]
+        shown["properties"] = {name: properties[name] for name in ("name", "path", *properties)}
+        return schema
+
     def acquire_config(self) -> AcquireConfig:
         """What decides the acquired bytes, apart from where the files lie."""
         return AcquireConfig(**{name: getattr(self, name) for name in AcquireConfig.model_fields})
@@ -64,7 +74,8 @@ class TrainRecipe(TrainConfig):
     """The model to pretrain from scratch; null to continue from `init_from`."""
     init_from: str | None = None
     """Weights to continue from: a Hugging Face directory below the data directory, or `published:RECIPE` for the newest
-    model that a recipe of the same domain has published. Its tokenizer is used. Null trains from scratch."""
+    model that a recipe of the same domain has published, or `approved:RECIPE` for the newest one that a person has
+    approved. Its tokenizer is used. Null trains from scratch."""
     trunk: str | None = None
     """Recipe of the same domain whose published run, of schedule `constant`, this one goes on from: the same training
     but for a larger `mix.token_budget`, which counts the trunk's tokens too, and the schedule. Null begins anew."""
@@ -191,6 +202,10 @@ class Recipe(BaseModel):
         context_tokens = self.evaluate.context_tokens or self.mix.sequence_tokens
         evaluate = replace(self.evaluate, context_tokens=context_tokens)
         return EvaluateStageConfig(evaluate=evaluate, weights=weights)
+
+    def tokenize_held_out_config(self) -> TokenizeHeldOutConfig:
+        """Training is watched by the very text that evaluation measures."""
+        return TokenizeHeldOutConfig(max_bytes=self.evaluate.held_out_bytes)
 
     def publish_config(self) -> PublishConfig:
         """What the papers say, with the recipe's name and description where they say nothing else."""

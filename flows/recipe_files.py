@@ -2,11 +2,12 @@
 
 extends: biomedical            take another recipe (a path, or the name of a shipped one) and change some of it
 name: biomedical-small         maps are merged, anything else replaces what was there
+sources: {pubmed: {path: x}}   a map over a list changes the entries that have these names
 mix: {token_budget: 2000000}
 """
 
 import re
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
@@ -62,12 +63,35 @@ def read_tree(name_or_path: str, *, beside: Path) -> Tree:
 
 
 def merge(base: Tree, change: Mapping[str, object]) -> Tree:
-    """`base` with `change` over it, as a JSON merge patch (RFC 7396)."""
+    """`base` with `change` over it, as a JSON merge patch (RFC 7396), which also changes lists of named entries."""
     merged = dict(base)
     for key, value in change.items():
         old = merged.get(key)
-        merged[key] = merge(old if isinstance(old, dict) else {}, value) if isinstance(value, dict) else value
+        if isinstance(old, list) and isinstance(value, dict):
+            merged[key] = _merge_entries(key, old, value)
+        else:
+            merged[key] = merge(old if isinstance(old, dict) else {}, value) if isinstance(value, dict) else value
     return {key: value for key, value in merged.items() if value is not None}
+
+
+def _merge_entries(key: str, entries: Sequence[object], change: Mapping[str, object]) -> list[object]:
+    """The entries of a list with those changed that `change` names; null takes one out."""
+    names = [_name_of(entry) for entry in entries]
+    if strays := [name for name in change if name not in names]:
+        raise RecipeError(f"{key}: nothing there is called {strays[0]!r}; there are {', '.join(map(str, names))}.")
+    merged = []
+    for name, entry in zip(names, entries, strict=True):
+        value = change.get(name, {}) if name is not None else {}
+        if value is not None:
+            merged.append(merge(entry, value) if isinstance(entry, dict) and isinstance(value, dict) else value)
+    return merged
+
+
+def _name_of(entry: object) -> str | None:
+    """What a person calls an entry of a list: a source or a benchmark by its name, a rule by its kind."""
+    return (
+        next((str(entry[key]) for key in ("name", "rule") if key in entry), None) if isinstance(entry, dict) else None
+    )
 
 
 def apply_setting(tree: Tree, setting: str) -> None:
@@ -96,7 +120,7 @@ def _enter(here: object, step: str, setting: str) -> object:
         if step.isdigit() and int(step) < len(here):
             return here[int(step)]
         for entry in here:
-            if isinstance(entry, dict) and entry.get("name") == step:
+            if _name_of(entry) == step:
                 return entry
     raise RecipeError(f"--set {setting!r}: nothing called {step!r} can be entered there.")
 

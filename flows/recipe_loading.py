@@ -1,13 +1,18 @@
-"""From a recipe's YAML to a checked `Recipe`, or to every fault at once: path, value, nearest valid name."""
+"""From YAML to a checked `Recipe` or `Runtime`, or to every fault at once: path, value, nearest valid name."""
 
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from domainlm.flows.recipe import Recipe
 from domainlm.flows.recipe_files import RecipeError, apply_setting, read_tree
+from domainlm.tasks.runtime import Runtime
+
+
+class RuntimeFault(ValueError):
+    """A runtime that cannot be used, with every reason at once."""
 
 
 def load_recipe(name_or_path: str, settings: Sequence[str] = ()) -> Recipe:
@@ -23,17 +28,29 @@ def validate(tree: Mapping[str, object], origin: str) -> Recipe:
     try:
         return Recipe.model_validate(tree)
     except ValidationError as error:
-        faults = "\n".join(f"  {_describe(fault)}" for fault in error.errors(include_url=False))
-        raise RecipeError(f"{origin} is not a valid recipe:\n{faults}") from None
+        raise RecipeError(f"{origin} is not a valid recipe:\n{_faults(error, Recipe)}") from None
 
 
-def _describe(fault: Mapping[str, object]) -> str:
+def validate_runtime(tree: Mapping[str, object]) -> Runtime:
+    """The runtime that `tree` describes; raises RuntimeFault with every fault."""
+    try:
+        return Runtime.model_validate(tree)
+    except ValidationError as error:
+        raise RuntimeFault(f"the runtime (`--runtime`, `--on`) is not valid:\n{_faults(error, Runtime)}") from None
+
+
+def _faults(error: ValidationError, model: type[BaseModel]) -> str:
+    schema = model.model_json_schema()
+    return "\n".join(f"  {_describe(fault, schema)}" for fault in error.errors(include_url=False))
+
+
+def _describe(fault: Mapping[str, object], schema: Mapping[str, object]) -> str:
     loc = fault["loc"]
     steps = [str(step) for step in loc] if isinstance(loc, tuple) else []
-    path = ".".join(steps) or "recipe"
+    path = ".".join(steps) or str(schema["title"]).lower()
     message = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] in ("extra_forbidden", "unexpected_keyword_argument"):
-        valid = _valid_names(steps[:-1])
+        valid = _valid_names(steps[:-1], schema)
         close = get_close_matches(steps[-1], valid, n=1, cutoff=0.5)
         hint = f"did you mean `{close[0]}`?" if close else f"valid here: {', '.join(sorted(valid))}."
         return f"{path}: no such setting (its value is {fault['input']!r}); {hint}"
@@ -44,9 +61,8 @@ def _describe(fault: Mapping[str, object]) -> str:
     return f"{path}: {message} (found {fault['input']!r})"
 
 
-def _valid_names(steps: Sequence[str]) -> list[str]:
-    """Setting names at a place of the recipe, from its JSON schema; union tags among the steps are passed over."""
-    schema = Recipe.model_json_schema()
+def _valid_names(steps: Sequence[str], schema: Mapping[str, object]) -> list[str]:
+    """Setting names at a place of a JSON schema; union tags among the steps are passed over."""
     places: list[Mapping[str, object]] = [schema]
     for step in steps:
         entered = [inner for place in _expand(places, schema) if (inner := _child(place, step)) is not None]

@@ -42,15 +42,23 @@ class Published:
 
 def newest(store: Store, recipe: str) -> Published:
     """The newest published model of a recipe, with its stages. Raises NothingPublished."""
-    published = store.sealed("publish", recipe)
-    if not published:
-        raise NothingPublished(f"recipe {recipe!r} has no model in {store.root} yet; `domainlm build {recipe}` first.")
-    model = published[-1]
+    model = published_model(store, recipe)
     stages = {}
     for name, record in sorted(model.manifest.inputs.items(), key=lambda item: ORDER.index(item[0].split(".")[0])):
         path = store.root / record.origin.split("/")[0]
         stages[name] = Sealed.load(path)
     return Published(model, {**stages, "publish": model})
+
+
+def published_model(store: Store, recipe: str, directory: str | None = None) -> Sealed:
+    """A published model of a recipe by its directory's name, or the newest. Raises NothingPublished."""
+    published = store.sealed("publish", recipe)
+    if not published:
+        raise NothingPublished(f"recipe {recipe!r} has no model in {store.root} yet; `domainlm build {recipe}` first.")
+    names = [model.path.name for model in published]
+    if directory is not None and directory not in names:
+        raise NothingPublished(f"{store.root} has no published model {directory!r}; there are {', '.join(names)}.")
+    return published[-1] if directory is None else published[names.index(directory)]
 
 
 def report(published: Published) -> dict[str, object]:

@@ -52,7 +52,7 @@ class TerminalView:
         self.bar.update(self.running, visible=False)
         mark, seconds = ("=", "reused") if reused else ("+", f"{sealed.manifest.provenance.seconds:.1f} s")
         colour = "dim" if reused else "green"
-        line = f"[{colour}]{mark}[/] {name:<26} {seconds:>8}  [dim]{summary(sealed).lstrip(': ')}[/]"
+        line = f"[{colour}]{mark}[/] {name:<26} {seconds:>8}  [dim]{summary(sealed)}[/]"
         self.console.print(line, no_wrap=True, overflow="ellipsis")
 
 

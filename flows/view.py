@@ -14,9 +14,17 @@ from domainlm.tasks.store import Sealed
 KEPT = {
     "kept": "kept",
     "held_out": "held out",
-    "shards": "documents in token shards",
+    "shards": "documents",
     "sampled": "documents sampled",
     "not_sampled": "not needed",
+    "annotated": "measured",
+}
+TOLD = {  # figures that say what a stage did, where no document has a fate in it
+    "train_tokenizer": {"vocab_size": "{:,.0f} entries"},
+    "tokenize": {"tokens": "{:,.0f} tokens"},
+    "mix": {"tokens": "{:,.0f} tokens", "steps": "{:,.0f} steps"},
+    "train": {"last_loss": "loss {:.2f}", "tokens": "{:,.0f} tokens", "parameters": "{:,.0f} parameters"},
+    "publish": {"documents": "from {:,.0f} documents", "tokens": "{:,.0f} tokens"},
 }
 LOG_INTERVAL_S = 15.0  # a line is a kilobyte in Prefect's database; the full log is in the stage's directory
 
@@ -54,17 +62,24 @@ class RunLogView:
 
     def finished(self, name: str, sealed: Sealed, *, reused: bool) -> None:
         """One line a stage."""
-        get_run_logger().info(f"{name}: {'reused' if reused else 'built'} {sealed.path.name}{summary(sealed)}")
+        get_run_logger().info(f"{name}: {'reused' if reused else 'built'} {sealed.path.name}: {summary(sealed)}")
 
 
 def summary(sealed: Sealed) -> str:
-    """What a stage did, in a few words: `: 1,204 kept, 153 out (language 3, too_short 150)`."""
+    """What a stage did, in a few words: `1,204 kept, 153 out (language 3, too_short 150)`, `2,734 steps, loss 0.62`."""
     fates = {fate: count for fate, count in sealed.manifest.fates.items() if count}
     told = [f"{fates[fate]:,} {words}" for fate, words in KEPT.items() if fate in fates]
     out = sorted(((count, fate) for fate, count in fates.items() if fate not in KEPT), reverse=True)
     if out:
         told.append(f"{sum(count for count, _ in out):,} out ({', '.join(f'{fate} {count:,}' for count, fate in out)})")
-    return ": " + ", ".join(told) if told else ""
+    counts = sealed.manifest.counts
+    told += [
+        words.format(counts[name]) for name, words in TOLD.get(sealed.manifest.stage, {}).items() if name in counts
+    ]
+    questions = sum(int(count) for name, count in counts.items() if name.startswith("questions."))
+    if sealed.manifest.stage == "evaluate" and questions:
+        told.append(f"{questions:,} questions")
+    return ", ".join(told)
 
 
 _view: ContextVar[View | None] = ContextVar("view", default=None)

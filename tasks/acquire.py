@@ -134,7 +134,7 @@ class AcquireConfig(BaseModel):
         )
 
 
-@stage(version=2, resumes=True, disk_factor=2.0)
+@stage(version=3, resumes=True, disk_factor=2.0)
 def acquire(config: AcquireConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
     """Read every file of the source; each record is kept, dead, passed over, deleted or superseded."""
     if needed := FORMATS[config.format].needs:

@@ -17,7 +17,7 @@ import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field
 
 from domainlm.tasks import language
-from domainlm.tasks.annotators import boilerplate_shares, retracted
+from domainlm.tasks.annotators import boilerplate_shares, retracted, under_concern
 from domainlm.tasks.datatrove_filters import DatatroveFilter, reasons
 from domainlm.tasks.document_shards import run_shards
 from domainlm.tasks.domain import Weights, load_weights, scores
@@ -46,7 +46,7 @@ class AnnotateConfig(BaseModel):
     domain: bool = Field(False, title="Domain", description="Whether it is of the domain, by the model given as input.")
 
 
-@stage(version=1, disk_factor=0.2, resumes=True)
+@stage(version=2, disk_factor=0.2, resumes=True)
 def annotate(config: AnnotateConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
     """Measure every document."""
     documents = inputs["documents"]
@@ -77,7 +77,8 @@ def annotations(documents: pa.RecordBatch, config: AnnotateConfig, weights: Weig
 
 def schema_of(config: AnnotateConfig) -> pa.Schema:
     """The columns that a config asks for."""
-    fields = [pa.field("doc_id", pa.string()), pa.field("license", pa.string()), pa.field("retracted", pa.bool_())]
+    fields = [pa.field("doc_id", pa.string()), pa.field("license", pa.string())]
+    fields += [pa.field("retracted", pa.bool_()), pa.field("under_concern", pa.bool_())]
     if config.quality:
         fields += list(measures.SCHEMA)
     if config.languages is not None:
@@ -95,6 +96,7 @@ def _columns(documents: pa.RecordBatch, config: AnnotateConfig, weights: Weights
     yield documents["doc_id"]
     yield documents["license"]
     yield retracted(texts, documents["native_metadata"])
+    yield under_concern(documents["native_metadata"])
     if config.quality:
         yield from measures.measure(texts)
     if config.languages is not None:

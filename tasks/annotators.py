@@ -6,6 +6,7 @@ Each takes columns of a batch of documents and returns one, with the same value 
 import json
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,8 +18,15 @@ def retracted(texts: pa.Array, native_metadata: pa.Array) -> pa.Array:
     """PubMed's "Retracted Publication", a reader's `retracted: true`, or a title that says so."""
     in_title = pc.match_substring_regex(texts, "^RETRACTED(:| ARTICLE)", ignore_case=True)
     hints = pc.match_substring(native_metadata, "retracted", ignore_case=True).to_pylist()
-    says_so = [hint and _says_retracted(native_metadata[row].as_py()) for row, hint in enumerate(hints)]
+    says_so = [hint and _says_retracted(_metadata(native_metadata[row])) for row, hint in enumerate(hints)]
     return pc.or_(in_title, pa.array(says_so, pa.bool_()))
+
+
+def under_concern(native_metadata: pa.Array) -> pa.Array:
+    """A reader's `under_concern: true`: the article itself links to an expression of concern about it."""
+    hints = pc.match_substring(native_metadata, "under_concern").to_pylist()
+    says_so = [hint and bool(_metadata(native_metadata[row]).get("under_concern")) for row, hint in enumerate(hints)]
+    return pa.array(says_so, pa.bool_())
 
 
 def boilerplate_shares(texts: pa.Array, phrases: Sequence[str]) -> pa.Array:
@@ -32,8 +40,12 @@ def boilerplate_shares(texts: pa.Array, phrases: Sequence[str]) -> pa.Array:
     )
 
 
-def _says_retracted(native_metadata: str) -> bool:
-    metadata = json.loads(native_metadata)
+def _metadata(written: pa.StringScalar) -> dict[str, Any]:
+    metadata: dict[str, Any] = json.loads(written.as_py())
+    return metadata
+
+
+def _says_retracted(metadata: dict[str, Any]) -> bool:
     return bool(metadata.get("retracted")) or "Retracted Publication" in (metadata.get("publication_types") or [])
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from tokenizers import Tokenizer
-from transformers import AutoTokenizer
 
 from domainlm.tasks.encoder import Encoder, load_encoder
 from domainlm.trainer.extension import Extension, load_extension
@@ -46,6 +45,8 @@ def open_extended(base: Path, target: Path) -> Extended:
 
 def check_ids(base: Path, target: Path, words: list[str]) -> None:
     """Old entries have their old ids, and transformers encodes with the new ones; else ValueError."""
+    from transformers import AutoTokenizer  # brings torch: a plan should not wait for it
+
     before, after = (Tokenizer.from_file(str(path / "tokenizer.json")) for path in (base, target))
     vocabulary, opened = after.get_vocab(), AutoTokenizer.from_pretrained(target, local_files_only=True)
     moved = [text for text, number in before.get_vocab().items() if vocabulary.get(text) != number]

@@ -32,8 +32,8 @@ from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.tokenize import tokenizer_directory
 from domainlm.tasks.train_tokenizer import Sample, choose_sample
-from domainlm.trainer.export import TOKENIZER_FILES
 from domainlm.trainer.extension import FILE, Extension
+from domainlm.trainer.files import TOKENIZER_FILES
 from domainlm.trainer.shards import file_sha256
 
 CORPUS, HELD_OUT = "corpus.", "held_out."

@@ -13,7 +13,7 @@ to set them by.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -33,7 +33,8 @@ from domainlm.tasks.licenses import LicensePolicy
 from domainlm.tasks.manifest import Books, Part
 from domainlm.tasks.opinions import Opinion
 from domainlm.tasks.pii import Finding, PiiKind, find_pii, redact, write_findings
-from domainlm.tasks.profiles import PROFILES, Profile, changed
+from domainlm.tasks.presidio import Presidio, load_analyzer
+from domainlm.tasks.profiles import PROFILES, Profile, changed, changed_by_name
 from domainlm.tasks.quality_rules import GopherQualityRule, GopherRepetitionRule
 from domainlm.tasks.rules import (
     QUARANTINED,
@@ -51,6 +52,15 @@ from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.tables import bounded_batches, write_tables
 
 KEPT = "kept"
+DEFAULT_RULES = (
+    LicenseRule(),
+    RetractedRule(),
+    LengthRule(),
+    LanguageRule(),
+    BoilerplateRule(),
+    GopherQualityRule(),
+    GopherRepetitionRule(),
+)
 
 
 class FilterConfig(BaseModel):
@@ -67,30 +77,30 @@ class FilterConfig(BaseModel):
         description="Rules and thresholds of a domain; `rules` then changes them by name, or adds to them.",
     )
     rules: tuple[Rule, ...] = Field(
-        (
-            LicenseRule(),
-            RetractedRule(),
-            LengthRule(),
-            LanguageRule(),
-            BoilerplateRule(),
-            GopherQualityRule(),
-            GopherRepetitionRule(),
-        ),
+        DEFAULT_RULES,
         title="Rules",
         description="All are asked about every document; the first one that says no is its fate.",
         min_length=1,
     )
-    pii: tuple[PiiKind, ...] = Field(
-        (), title="Identifiers", description="Kinds of personal identifiers to replace by placeholders; empty for none."
+    pii: tuple[PiiKind | Presidio, ...] = Field(
+        (),
+        title="Identifiers",
+        description="Personal identifiers to replace by placeholders: kinds that a pattern tells, and what a model of "
+        "Presidio's finds. Empty for none.",
     )
 
     @model_validator(mode="before")
     @classmethod
     def _with_profile(cls, raw: object) -> object:
-        if not isinstance(raw, dict) or raw.get("profile") not in PROFILES:
+        if not isinstance(raw, dict):
             return raw
-        given = raw.get("rules", ())
-        return {**raw, "rules": changed(raw["profile"], given)} if isinstance(given, list | tuple) else raw
+        given, profile = raw.get("rules", ()), raw.get("profile")
+        known = PROFILES.get(profile) if isinstance(profile, str) else None
+        if isinstance(given, Mapping):
+            return {**raw, "rules": changed_by_name(known or DEFAULT_RULES, given)}
+        if known and isinstance(given, list | tuple):
+            return {**raw, "rules": changed(known, given)}
+        return raw
 
     @model_validator(mode="after")
     def _each_rule_once(self) -> Self:
@@ -121,6 +131,9 @@ def filter(config: FilterConfig, inputs: Inputs, out: Path, runtime: Runtime) ->
     """Select by the annotations; raises EmptyCorpus if nothing is left."""
     documents, annotations = inputs["documents"], inputs["annotations"]
     _check_languages(config)
+    for asked in config.pii:
+        if isinstance(asked, Presidio):
+            load_analyzer(asked)  # a package or a model that is not there stops the stage here
     work = partial(filter_shard, config=config, documents=documents, annotations=annotations, out=out)
     counts = run_shards(work, len(documents.files), out, runtime)
     fates = {name.removeprefix("fate."): count for name, count in counts.items() if name.startswith("fate.")}
@@ -184,12 +197,13 @@ def objections(said: Sequence[Opinion], doc_ids: pa.ChunkedArray) -> pa.Table:
 
 
 def verdicts(config: FilterConfig, annotations: pa.Table, row: int) -> list[Verdict]:
-    """What every check says of one document, those that let it pass too."""
+    """What every check says of one document, those that let it pass too; checks that say the same speak once."""
+    keeps: dict[tuple[str, str, str], bool] = {}
+    for one in opinions(config, annotations):
+        said = (one.rule, one.found(np.array([row]))[0], one.threshold)
+        keeps[said] = keeps.get(said, True) and row not in one.objects
     doc_id = annotations["doc_id"][row].as_py()
-    return [
-        Verdict(doc_id, one.rule, one.found(np.array([row]))[0], one.threshold, keep=row not in one.objects)
-        for one in opinions(config, annotations)
-    ]
+    return [Verdict(doc_id, *said, keep) for said, keep in keeps.items()]
 
 
 def count_objections(said: Sequence[Opinion]) -> Counter[str]:
@@ -225,7 +239,7 @@ def _chosen(source: Path, wanted: np.ndarray[tuple[int], np.dtype[np.bool_]]) ->
         start = stop
 
 
-def _redacted(documents: pa.Table, kinds: Sequence[PiiKind], findings: list[Finding]) -> pa.Table:
+def _redacted(documents: pa.Table, kinds: Sequence[PiiKind | Presidio], findings: list[Finding]) -> pa.Table:
     """The documents without their identifiers; what was found is added to `findings`."""
     if not kinds:
         return documents

@@ -7,7 +7,7 @@ only the first is ever hashed: no time, host or absolute path decides a key or a
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -48,6 +48,12 @@ class Part:
     bytes: int
     rows: int | None
     origin: str
+    decides: bool = True
+    """Whether it decides the bytes of the output. What is only looked at is recorded, and is part of no key."""
+
+    def looked_at(self) -> "Part":
+        """The same, for a stage that only looks at it."""
+        return replace(self, decides=False)
 
     def paths(self) -> list[Path]:
         """The files, in order."""
@@ -74,6 +80,8 @@ class InputRecord:
 
     origin: str
     digest: str
+    decides: bool = True
+    """Whether it is part of the key."""
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
-"""Personal identifiers that a pattern can tell: found in one document and replaced by typed placeholders.
+"""Personal identifiers: found in one document and replaced by typed placeholders.
 
-In: the text of one document and the kinds to look for. Out: the text with `<EMAIL>`, `<BIRTH_DATE>` and the like in
-place of what was found, and where that was (offsets into the text as it came in, never what stood there). The result
-depends on the document alone. Names and addresses have no pattern and stay.
+In: the text of one document and the kinds to look for: those that a pattern can tell, and by `presidio` names, places
+and the like, which have none. Out: the text with `<EMAIL>`, `<BIRTH_DATE>` and the like in place of what was found, and
+where that was (offsets into the text as it came in, never what stood there). The result depends on the document alone.
 
 To add a kind, add one entry to `PATTERNS`, and one to `CHECKS` if it has check digits; a group called `pii` narrows
 what is replaced.
@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from domainlm.tasks.checksums import IBAN_COUNTRIES, iban, luhn, npi
+from domainlm.tasks.presidio import ModelKind, Presidio, find_names
 
 PiiKind = Literal["email", "ip", "phone", "ssn", "mrn", "npi", "birth_date", "credit_card", "iban"]
 
@@ -98,25 +99,29 @@ class Finding:
     """One identifier: its kind, and where it stood in the document's text before it was replaced."""
 
     doc_id: str
-    kind: PiiKind
+    kind: PiiKind | ModelKind
     start: int
     end: int
 
 
-def find_pii(doc_id: str, text: str, kinds: Sequence[PiiKind]) -> list[Finding]:
-    """Identifiers of these kinds in the order of the text; of two that overlap the earlier, then the longer."""
-    found = [
+def find_pii(doc_id: str, text: str, kinds: Sequence[PiiKind | Presidio]) -> list[Finding]:
+    """Identifiers of these kinds in the order of the text; of two that overlap the earlier, then the longer.
+
+    What a pattern tells goes before what a model thinks.
+    """
+    told = [
         Finding(doc_id, kind, *span)
         for kind in kinds
+        if not isinstance(kind, Presidio)
         for span in map(_span, PATTERNS[kind].finditer(text))
         if kind not in CHECKS or CHECKS[kind](text[slice(*span)])
     ]
-    found.sort(key=lambda finding: (finding.start, -finding.end, finding.kind))
-    apart: list[Finding] = []
-    for finding in found:
-        if not apart or finding.start >= apart[-1].end:
-            apart.append(finding)
-    return apart
+    asked = [kind for kind in kinds if isinstance(kind, Presidio)]
+    thought = [Finding(doc_id, *named) for presidio in asked for named in find_names(text, presidio)]
+    apart = _apart(told)
+    taken = {place for finding in apart for place in range(finding.start, finding.end)}
+    free = [finding for finding in _apart(thought) if taken.isdisjoint(range(finding.start, finding.end))]
+    return sorted([*apart, *free], key=_order)
 
 
 def redact(text: str, findings: Iterable[Finding]) -> str:
@@ -136,6 +141,18 @@ def write_findings(path: Path, findings: Sequence[Finding]) -> None:
     table = pa.Table.from_pylist([asdict(finding) for finding in findings], schema=FINDING_SCHEMA)
     pq.write_table(table, temporary, compression="zstd", store_schema=False)
     temporary.replace(path)
+
+
+def _apart(found: Iterable[Finding]) -> list[Finding]:
+    apart: list[Finding] = []
+    for finding in sorted(found, key=_order):
+        if not apart or finding.start >= apart[-1].end:
+            apart.append(finding)
+    return apart
+
+
+def _order(finding: Finding) -> tuple[int, int, str]:
+    return finding.start, -finding.end, finding.kind
 
 
 def _span(match: re.Match[str]) -> tuple[int, int]:

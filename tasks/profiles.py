@@ -2,7 +2,7 @@
 
 `web` has the thresholds of the papers. The others differ from them where text of their domain does, which a note says;
 `docs/filters.md` shows what each profile drops of real text, and of which text its thresholds were chosen by. A recipe
-changes a rule of its profile by naming it: `filter: {profile: legal, rules: [{rule: length, min_words: 5}]}`.
+changes a rule of its profile by naming it: `filter: {profile: legal, rules: {length: {min_words: 5}}}`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -105,10 +105,15 @@ PROFILES: Mapping[Profile, tuple[RuleSettings, ...]] = {
 }
 
 
-def changed(profile: Profile, given: Sequence[object]) -> list[object]:
-    """The rules of a profile with those given: the settings of one of the same name are changed, others are added."""
-    rules: list[object] = [settings.model_dump() for settings in PROFILES[profile]]
-    places: dict[object, int] = {settings.rule: place for place, settings in enumerate(PROFILES[profile])}
+def changed_by_name(base: Sequence[RuleSettings], given: Mapping[str, object]) -> list[object]:
+    """The rules with those given as a map of names: `{length: {min_words: 5}}`."""
+    return changed(base, [{"rule": name, **one} if isinstance(one, dict) else one for name, one in given.items()])
+
+
+def changed(base: Sequence[RuleSettings], given: Sequence[object]) -> list[object]:
+    """The rules with those given: the settings of one of the same name are changed, others are added."""
+    rules: list[object] = [settings.model_dump() for settings in base]
+    places: dict[object, int] = {settings.rule: place for place, settings in enumerate(base)}
     for one in given:
         settings = one.model_dump() if isinstance(one, BaseModel) else one
         place = places.pop(settings.get("rule"), None) if isinstance(settings, dict) else None

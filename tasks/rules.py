@@ -67,6 +67,22 @@ class RetractedRule(Settings, title="Not retracted"):
         yield Opinion(self.rule, self.rule, "not retracted", rows_where(retracted), found, self.rule)
 
 
+class ConcernRule(Settings, title="No concern"):
+    """No editor has expressed concern about the article, as far as its own metadata says. In no profile: a concern is
+    not yet a retraction."""
+
+    rule: Literal["concern"] = "concern"
+
+    def opinions(self, annotations: pa.Table) -> Iterator[Opinion]:
+        """A link of the article to an expression of concern (PubMed, JATS), or `under_concern: true` in metadata."""
+        concerned = annotations["under_concern"]
+
+        def found(rows: Rows) -> list[str]:
+            return ["under concern" if yes else "no concern" for yes in concerned.take(rows).to_pylist()]
+
+        yield Opinion(self.rule, self.rule, "no concern", rows_where(concerned), found, self.rule)
+
+
 class LanguageRule(Settings, title="Language"):
     """Written in one of these languages, by a model that ships with py3langid."""
 
@@ -173,6 +189,7 @@ class DatatroveRule(Settings, DatatroveFilter, title="datatrove filter"):
 RuleSettings = (
     LicenseRule
     | RetractedRule
+    | ConcernRule
     | LanguageRule
     | LengthRule
     | BoilerplateRule

@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 
+from domainlm.trainer.job import Recompute
+
 
 class SlurmSettings(BaseModel):
     """What a cluster wants to know of a job."""
@@ -43,6 +45,21 @@ class Runtime(BaseModel):
     microbatch_sequences: PositiveInt = Field(
         4, title="Microbatch", description="Sequences that one rank forwards at once; lower it when memory runs out."
     )
+    activation_checkpointing: Recompute = Field(
+        "none",
+        title="Activation checkpointing",
+        description="What is computed again in the backward pass, to save memory: all but matrix products and "
+        "attention (selective), or all but the input of each layer (full).",
+    )
+    compile: Literal["auto", "always", "never"] = Field(
+        "auto", title="Compile", description="Compile each layer of the model; auto does so on CUDA."
+    )
+    shard_ranks: PositiveInt | None = Field(
+        None,
+        title="Shard over",
+        description="Ranks that parameters are sharded over, each such group holding all of them; null for those of a "
+        "node where there are several, else all.",
+    )
     checkpoint_every_s: float = Field(
         300, gt=0, title="Checkpoint interval", description="Seconds of training between two checkpoints."
     )
@@ -55,6 +72,14 @@ class Runtime(BaseModel):
     )
     max_restarts: int = Field(
         3, ge=0, title="Restarts", description="Restarts of training after crashes without a new checkpoint in between."
+    )
+    held_out_tokens: PositiveInt = Field(
+        100_000, title="Held-out tokens", description="Of each source, that training is watched by, at most."
+    )
+    held_out_every_tokens: PositiveInt | None = Field(
+        None,
+        title="Held-out interval",
+        description="Trained tokens between two looks at them; null for 10 to 50 looks at about 3 % of the time.",
     )
     evaluate_batch: PositiveInt = Field(8, title="Evaluation batch", description="Requests that are scored at once.")
 

@@ -93,7 +93,7 @@ class Request:
     @property
     def key(self) -> str:
         """Sha256 over what decides the bytes."""
-        inputs = {name: part.digest for name, part in self.inputs.items()}
+        inputs = {name: part.digest for name, part in self.inputs.items() if part.decides}
         identity = {"stage": self.stage, "version": self.version, "config": self.config, "inputs": inputs}
         return sha256(canonical_json(identity)).hexdigest()
 
@@ -160,7 +160,7 @@ class Store:
             key=request.key,
             digest=digest_of((output.path, output.sha256) for output in outputs if not output.record),
             config=request.config,
-            inputs={name: InputRecord(part.origin, part.digest) for name, part in request.inputs.items()},
+            inputs={name: InputRecord(part.origin, part.digest, part.decides) for name, part in request.inputs.items()},
             outputs=outputs,
             entered=dict(books.entered),
             fates=dict(books.fates),

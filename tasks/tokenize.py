@@ -22,7 +22,6 @@ from pathlib import Path
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from domainlm.tasks.document_shards import EmptyCorpus, run_shards
 from domainlm.tasks.encoder import choose_encoder
@@ -124,6 +123,8 @@ def tokenizer_directory(inputs: Inputs) -> Path:
 
 def read_header(directory: Path) -> ShardHeader:
     """What the tokens of a tokenizer mean. Without a bos token its eos token also begins a document, as in GPT-2."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast  # brings torch: a plan should not wait for it
+
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True, trust_remote_code=False)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"{directory} has a {type(tokenizer).__name__}; a fast tokenizer (tokenizer.json) is needed.")

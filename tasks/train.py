@@ -5,10 +5,12 @@ In:  mixture           mixture.json
      corpus.<source>   token shards, one directory for each corpus of the mixture
      init_from         a Hugging Face directory to continue from (only where the config has no `model`)
      trunk             the state of a run at a flat rate that this one goes on from
+     held_out          text to look at while training (`tokenize_held_out`); it decides no byte, so it is in no key
 Out: model/            a Hugging Face directory: config.json, model.safetensors, generation_config.json, tokenizer
      state/            of a run with schedule `constant`: weights and moments, for others to go on from
-Records (evidence, not content): train.json, train.log, metrics.jsonl, events.jsonl, checkpoints/, done.json, and where
-there was trouble skipped.json, quarantine.jsonl (documents that a loss spike was traced to), microbatch.json
+Records (evidence, not content): train.json, train.log, metrics.jsonl, held_out.jsonl, events.jsonl, checkpoints/,
+done.json, and where there was trouble skipped.json, quarantine.jsonl (documents that a loss spike was traced to),
+microbatch.json
 
 A run that was stopped or killed goes on from its last checkpoint when the stage is built again.
 """
@@ -24,17 +26,18 @@ from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.tokenize import tokenizer_directory
 from domainlm.trainer.config import TrainConfig
-from domainlm.trainer.job import EXIT_PREEMPTED, Place, TrainJob, outcome, save_job
+from domainlm.trainer.job import EXIT_PREEMPTED, STATE, HeldOutJob, Place, TrainJob, outcome, save_job
 from domainlm.trainer.launch import Launch, unattended_command
 from domainlm.trainer.ledger import Accounting, Ledger
 from domainlm.trainer.mixture import Mixture, load_mixture
 from domainlm.trainer.skips import untrained_steps
-from domainlm.trainer.trunk import STATE
+from domainlm.trainer.status import read_status
 
 RECORDS = (
     "train.json",
     "train.log",
     "metrics.jsonl",
+    "held_out.jsonl",
     "events.jsonl",
     "checkpoints",
     "done.json",
@@ -77,14 +80,29 @@ def make_job(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -
         init_from=model_directory(inputs, "init_from").resolve() if "init_from" in inputs else None,
         trunk=(inputs["trunk"].root / STATE).resolve() if "trunk" in inputs else None,
         output=out.resolve(),
+        held_out=held_out_job(inputs, runtime),
         place=Place(
             device=runtime.device,
             microbatch_sequences=runtime.microbatch_sequences,
+            activation_checkpointing=runtime.activation_checkpointing,
+            compile=runtime.compile,
+            shard_ranks=runtime.shard_ranks,
             checkpoint_every_s=runtime.checkpoint_every_s,
             keep_checkpoints=runtime.keep_checkpoints,
             keep_every_steps=runtime.keep_every_steps,
             hang_after_s=runtime.hang_after_s,
         ),
+    )
+
+
+def held_out_job(inputs: Inputs, runtime: Runtime) -> HeldOutJob | None:
+    """What the trainer looks at while it trains, and how often."""
+    if "held_out" not in inputs:
+        return None
+    return HeldOutJob(
+        directory=inputs["held_out"].root.resolve(),
+        tokens=runtime.held_out_tokens,
+        every_tokens=runtime.held_out_every_tokens,
     )
 
 
@@ -111,13 +129,11 @@ def run(job: TrainJob, mixture: Mixture, runtime: Runtime) -> None:
 
 
 def report_progress(output: Path, mixture: Mixture) -> None:
-    """Tell the watcher what the newest line of metrics.jsonl says."""
-    line = last_object(output / "metrics.jsonl", "loss")
-    if line is None:
-        return
-    loss = "not finite" if line["loss"] is None else f"{float(str(line['loss'])):.2f}"
-    note = f"loss {loss}, {float(str(line['tokens_per_s'])):,.0f} tokens/s"
-    progress.report(float(str(line["tokens"])), mixture.num_steps * mixture.batch_tokens, "tokens", note)
+    """Tell the watcher how far the run is, and how well."""
+    status = read_status(output, mixture.num_steps)
+    if status is not None:
+        total = mixture.num_steps * mixture.batch_tokens
+        progress.report(status.tokens, total, "tokens", status.figures(between=", "))
 
 
 def check_tokens(accounting: Accounting, trained: int, skipped: int) -> None:

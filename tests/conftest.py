@@ -8,12 +8,49 @@ import pytest
 from hypothesis import settings
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 from prefect.testing.utilities import prefect_test_harness
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 # The same examples in every run, so that a failure is the change's own; `pytest --hypothesis-profile=search` looks for
 # new ones, and what it finds becomes an `@example`.
 settings.register_profile("suite", derandomize=True, deadline=None)
 settings.register_profile("search", max_examples=2_000, deadline=None)
 settings.load_profile("suite")
+
+
+# With pytest-xdist: these share a fixture that takes half a minute, so that one process runs them all; other files go
+# to whichever process is free. What takes longest starts first, for the processes to end together.
+TOGETHER = {
+    "tests/deployments/": "a server, a worker and a build",
+    "tests/flows/test_a": "a build by the flow",
+    "tests/flows/test_build": "a build by the flow",
+    "tests/flows/test_readme": "a build by the flow",
+    "tests/tasks/test_evaluate": "a build stage by stage",
+    "tests/tasks/test_publish": "a build stage by stage",
+    "tests/tasks/test_train.": "a build stage by stage",
+    "tests/trainer/test_faults": "a run of two ranks",
+    "tests/trainer/test_matrix": "a run of two ranks",
+}
+FIRST = ("tests/trainer/test_unattended", *TOGETHER, "tests/tasks/test_engine", "tests/trainer/test_supervisor")
+
+
+class Together(LoadScopeScheduling):
+    """Tests of a file, and of files that share what is costly, in one process."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return next((shared for path, shared in TOGETHER.items() if nodeid.startswith(path)), nodeid.split("::")[0])
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
+    """What `-n 2` deals tests out by, whatever `--dist` says."""
+    config.option.loadscopereorder = False
+    return Together(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first."""
+    places = {path: place for place, path in enumerate(FIRST)}
+    items.sort(key=lambda item: next((n for path, n in places.items() if item.nodeid.startswith(path)), len(FIRST)))
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 import ast
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -41,8 +43,6 @@ def test_imports_point_downwards(path: Path) -> None:
 
 
 def test_the_trainer_needs_only_what_a_gpu_node_has() -> None:
-    import sys
-
     allowed = TRAINER_MAY_IMPORT | set(sys.stdlib_module_names) | {"domainlm"}
     strays = [
         f"{path.name}:{line} {module}"
@@ -67,6 +67,13 @@ def test_evaluation_runs_without_the_workflow_engine() -> None:
         if module.split(".")[0] in EVAL_MAY_NOT_IMPORT
     ]
     assert not strays
+
+
+def test_a_command_that_plans_waits_for_no_large_library() -> None:
+    """They take seconds, at every `plan`, `explain` and start of a flow; the processes that train and ask have them."""
+    program = "import sys, domainlm.deployments.command, domainlm.flows.chain; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert {"torch", "transformers", "scipy.stats", "lm_eval", "prefect"}.isdisjoint(done.stdout.split())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -12,9 +12,11 @@ from typing import Any
 from transformers import PreTrainedConfig
 
 from . import preflight
+from .attention import attention_for
 from .extension import Extension, load_extension
-from .fsdp import recompute_activations, shard
+from .fsdp import shard
 from .job import TrainJob
+from .layers import compile_layers, recompute_activations
 from .ledger import open_streams
 from .loader import Loader
 from .mixture import Mixture, load_mixture
@@ -100,10 +102,13 @@ def extension_of(job: TrainJob) -> Extension | None:
 
 def sharded_model(job: TrainJob, ranks: Ranks, hf_config: PreTrainedConfig, source: TensorSource) -> LanguageModel:
     """The model with its memory on this rank's device."""
-    model = build_on_meta(hf_config, z_loss=job.config.z_loss)
-    if job.place.activation_checkpointing:
-        recompute_activations(model)
-    shard(model, ranks.mesh, bf16=job.config.precision == "bf16")
+    place, bf16 = job.place, job.config.precision == "bf16"
+    attention = attention_for(hf_config, ranks.device, bf16=bf16) if place.attention == "auto" else place.attention
+    model = build_on_meta(hf_config, z_loss=job.config.z_loss, attention=attention)
+    recompute_activations(model, place.activation_checkpointing)
+    if place.compile == "always" or (place.compile == "auto" and ranks.device.type == "cuda"):
+        compile_layers(model)
+    shard(model, ranks.mesh, bf16=bf16)
     materialise(model, ranks.device, source)
     model.train()
     return model

@@ -9,19 +9,10 @@ from torch import Tensor
 from torch.distributed.tensor import DTensor
 from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedConfig
 
+from .files import TOKENIZER_FILES
 from .optimizer import ShardedOptimizer
 from .ranks import Ranks
 
-TOKENIZER_FILES = (
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "tokenizer.model",
-    "vocab.json",
-    "merges.txt",
-)
 DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 

@@ -14,12 +14,12 @@ Shape legend: V vocabulary, D model width.
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-
-import torch
-from torch import Tensor
-from torch.nn.functional import embedding_bag
+from typing import TYPE_CHECKING
 
 from . import strict
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 FILE = "extension.json"
 
@@ -51,11 +51,14 @@ def load_extension(tokenizer: Path) -> Extension | None:
     return strict.load(Extension, tokenizer / FILE) if (tokenizer / FILE).is_file() else None
 
 
-def extended(table: Tensor, extension: Extension, num_rows: int) -> Tensor:
+def extended(table: "Tensor", extension: Extension, num_rows: int) -> "Tensor":
     """An embedding or head [V, D] with the rows of the new tokens, in fp32 [num_rows, D].
 
     Rows that the base holds beyond its tokenizer's entries, to round its vocabulary up, are the first to be taken.
     """
+    import torch  # here, for whoever plans a run reads extensions without it
+    from torch.nn.functional import embedding_bag
+
     flat = torch.tensor([token for ids in extension.pieces for token in ids])
     starts = torch.tensor([0, *accumulate(len(ids) for ids in extension.pieces)][:-1])
     rows = torch.zeros(num_rows, table.shape[1])

@@ -11,6 +11,16 @@ from typing import Any
 
 TAIL_BYTES = 16_384
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+    "tokenizer.model",
+    "vocab.json",
+    "merges.txt",
+)
 
 
 def fsync(path: Path) -> None:

@@ -2,10 +2,12 @@
 
 Per trained token 6N + 6 L d S (PaLM, Chowdhery et al. 2022, appendix B, with attention halved because it is causal):
 N parameters that multiply (all but an untied input embedding, which is a lookup), L layers, d heads x head size,
-S sequence length. Recomputed activations count nothing.
+S sequence length. Documents do not see each other: S is the mean length of the document that a token is in, within its
+sequence, and what is masked counts no more than recomputed activations do.
 """
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedConfig
 
 from .model import LanguageModel
@@ -22,8 +24,13 @@ PEAK_FLOPS = {
 }
 
 
-def flops_per_token(model: LanguageModel, config: PreTrainedConfig, sequence_tokens: int) -> int:
-    """FLOPs of forward and backward for one token."""
+def attended(position_ids: Tensor) -> float:
+    """The mean length of the document that a token is in: a token at position p sees p + 1, half of it on average."""
+    return 2 * float(position_ids.double().mean()) + 1
+
+
+def flops_per_token(model: LanguageModel, config: PreTrainedConfig, sequence_tokens: float) -> int:
+    """FLOPs of forward and backward for one token, which sees half of so many tokens on average."""
     embedding, head = model.causal.get_input_embeddings().weight, model.head.weight
     num = sum(p.numel() for p in model.parameters()) - (0 if embedding is head else embedding.numel())
     width = config.num_attention_heads * getattr(config, "head_dim", config.hidden_size // config.num_attention_heads)

@@ -1,17 +1,22 @@
-"""Sharding: FSDP2 over all ranks, a group a layer and one for the rest, so that tied embeddings share theirs.
+"""Sharding: FSDP2, a group a layer and one for the rest, so that tied embeddings share theirs.
 
-Parameters, moments and gradient sums are fp32; forward and backward run in bf16 if the precision says so.
+Parameters, moments and gradient sums are fp32; forward and backward run in bf16 if the precision says so. On a mesh of
+two dimensions parameters are sharded within a row of it and replicated over the rows (HSDP): between nodes then go only
+gradients, once a step.
 """
 
-from functools import partial
+from itertools import pairwise
 from typing import cast
 
 import torch
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.utils.checkpoint import checkpoint
 
 from .model import LanguageModel
+
+# Models up to this many parameters keep them whole from the first forward of a step to its last backward, at 2 bytes
+# each: they are cast and gathered once a step instead of twice a microbatch.
+KEEP_WHOLE = 2 * 10**9
 
 
 def shard(model: LanguageModel, mesh: DeviceMesh, *, bf16: bool) -> None:
@@ -19,20 +24,21 @@ def shard(model: LanguageModel, mesh: DeviceMesh, *, bf16: bool) -> None:
     policy = MixedPrecisionPolicy(
         param_dtype=torch.bfloat16 if bf16 else None, reduce_dtype=torch.float32 if bf16 else None
     )
+    model.keeps_whole = mesh.size(-1) == 1 or sum(p.numel() for p in model.parameters()) <= KEEP_WHOLE
     for layer in model.layers:
-        fully_shard(layer, mesh=mesh, mp_policy=policy)
-    fully_shard(model, mesh=mesh, mp_policy=policy)
-
-
-def recompute_activations(model: LanguageModel) -> None:
-    """Keep only each layer's input, and compute the rest again in the backward pass; call before `shard`."""
-    for layer in model.layers:
-        layer.forward = partial(checkpoint, layer.forward, use_reentrant=False, preserve_rng_state=False)
+        fully_shard(layer, mesh=mesh, mp_policy=policy, reshard_after_forward=not model.keeps_whole)
+    fully_shard(model, mesh=mesh, mp_policy=policy, reshard_after_forward=False)
+    for one, following in pairwise(cast("list[FSDPModule]", list(model.layers))):
+        one.set_modules_to_forward_prefetch([following])
+        following.set_modules_to_backward_prefetch([one])
 
 
 def accumulate(model: LanguageModel, *, is_last: bool) -> None:
     """Say before a backward whether it is the step's last: gradients go over the network once a step."""
-    cast(FSDPModule, model).set_requires_gradient_sync(is_last)
+    module = cast(FSDPModule, model)
+    module.set_requires_gradient_sync(is_last)
+    if model.keeps_whole:
+        module.set_reshard_after_backward(is_last)
 
 
 def reshard(model: LanguageModel) -> None:

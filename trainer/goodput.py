@@ -2,10 +2,11 @@
 
     python -m trainer.goodput OUTPUT [--json]
 
-Computed from metrics.jsonl and events.jsonl over all starts of a run. The parts add up to the wall time exactly: from
-each launch to the first step it is `startup` (with `restore` and `probe` apart), then steps, waits and stalls as the
-steps say, `redone` for steps that were lost with a crash or undone by a rollback, `detect` until a crash or a hang was
-noticed, `idle` until the next launch, `export` at the end; `other` is what is left.
+Computed from metrics.jsonl, held_out.jsonl and events.jsonl over all starts of a run. The parts add up to the wall time
+exactly: from each launch to the first step it is `startup` (with `restore` and `probe` apart), then steps, waits and
+stalls as the steps say, `held out` for looks at the held-out text, `redone` for what was lost with a crash or undone by
+a rollback, `detect` until a crash or a hang was noticed, `idle` until the next launch, `export` at the end; `other` is
+what is left.
 """
 
 import argparse
@@ -40,6 +41,8 @@ class Goodput:
     data_s: float
     """Waiting for the loader."""
     checkpoint_stall_s: float
+    held_out_s: float
+    """Looking at the held-out text."""
     startup_s: float
     restore_s: float
     probe_s: float
@@ -66,11 +69,11 @@ def goodput(output: Path) -> Goodput:
     Raises:
         ValueError: it has not begun.
     """
-    events, steps = _lines(output / "events.jsonl"), _lines(output / "metrics.jsonl")
+    events, steps, looks = (_lines(output / f"{name}.jsonl") for name in ("events", "metrics", "held_out"))
     if not events:
         raise ValueError(f"{output} has no events.jsonl; give the output directory of a run that has begun.")
     begun_s = _time(events[0])
-    ended_s = max([_time(events[-1]), *(step["ended_s"] for step in steps[-1:])])
+    ended_s = max([_time(events[-1]), *(line["ended_s"] for line in (*steps[-1:], *looks[-1:]))])
     wall_s = ended_s - begun_s
     attempts = _attempts(events)
     step_s, data_s, stall_s = (sum(step[key] for step in steps) for key in ("step_s", "data_s", "stall_s"))
@@ -78,13 +81,14 @@ def goodput(output: Path) -> Goodput:
         "step_s": step_s,
         "data_s": data_s,
         "checkpoint_stall_s": stall_s,
+        "held_out_s": sum(look["seconds"] for look in looks),
         "startup_s": sum(_startup_s(attempt) for attempt in attempts),
         "restore_s": _total(events, "restore_s"),
         "probe_s": sum(_probe_s(attempt) for attempt in attempts),
         "redone_s": _total(events, "redone_s") + _total([e for e in events if _is(e, "spike")], "seconds"),
         "detect_s": sum(_detect_s(attempt) for attempt in attempts),
         "idle_s": sum(_time(later[0]) - _time(earlier[-1]) for earlier, later in pairwise(attempts)),
-        "export_s": _export_s(events, steps),
+        "export_s": _export_s(events, [*steps[-1:], *looks[-1:]]),
     }  # fmt: skip
     starts = sum(_is(event, "start", "resume") for event in events)
     other_s = wall_s - sum(known.values())
@@ -131,9 +135,10 @@ def _detect_s(attempt: Sequence[Line]) -> float:
     return min(float(end["silent_s"]), _time(end) - _time(ready)) if ready and end else 0.0
 
 
-def _export_s(events: Sequence[Line], steps: Sequence[Line]) -> float:
+def _export_s(events: Sequence[Line], last: Sequence[Line]) -> float:
+    """From the end of the last step, or of the look after it, to the end of the run."""
     done = next((event for event in events if _is(event, "done")), None)
-    return max(0.0, _time(done) - steps[-1]["ended_s"]) if done and steps else 0.0
+    return max(0.0, _time(done) - max(line["ended_s"] for line in last)) if done and last else 0.0
 
 
 def _stragglers(events: Sequence[Line]) -> tuple[Straggler, ...]:

@@ -7,13 +7,14 @@ import contextlib
 import hashlib
 import queue
 import threading
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .attention import document_bounds
 from .permutation import Integers
 from .sampler import Location, Sampler
 from .stream import CorpusStream
@@ -34,6 +35,11 @@ class RankBatch:
     """Targets with a loss in the whole step, over all ranks."""
     digest: int
     """Sum of this rank's sequence digests modulo 2**64; summed over the ranks it is the step's."""
+
+    def part(self, rows: slice) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """What the model takes of some of the sequences: ids, positions, targets, and the bounds of the documents."""
+        positions = self.position_ids[rows]
+        return self.input_ids[rows], positions, self.targets[rows], document_bounds(positions)
 
 
 class Loader:
@@ -107,6 +113,13 @@ class Loader:
     def _starts(self, place: Location) -> Integers:
         length = self.sampler.mixture.sequence_tokens
         return self.streams[place.corpus].document_starts(place.window * length, length + 1)
+
+
+def on_device(tensors: Iterable[Tensor], device: torch.device) -> list[Tensor]:
+    """The tensors on the device of a rank. To a GPU they are copied while it works on what it got before."""
+    if device.type != "cuda":
+        return list(tensors)
+    return [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
 
 
 def sequence_digest(sequence: int, tokens: Integers, starts: Integers) -> int:

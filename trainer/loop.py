@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from types import FrameType
 
 import torch
+from torch import Tensor
 
 from .assemble import Parts
 from .ending import Ending, Stopped
-from .flops import flops_per_token, peak_flops
+from .flops import attended, flops_per_token, peak_flops
 from .fsdp import accumulate
 from .guard import Spike
 from .heartbeat import Heart
+from .held_out import HeldOut
 from .job import EXIT_DONE, TrainJob
-from .loader import RankBatch, digest_parts, join_digest
+from .loader import RankBatch, digest_parts, join_digest, on_device
 from .microbatch import load_microbatch
 from .pace import Pace, Watch
 from .ranks import Ranks
@@ -63,7 +65,9 @@ class Run:
         self.heart = Heart(job.output, ranks.rank)
         self.pace, self.watch = Pace(ranks.device), Watch()
         self.microbatch = int(ranks.gather(load_microbatch(job).sequences)[0])  # all must forward equally often
+        self.held_out = HeldOut(job, ranks, parts, self.records, microbatch=self.microbatch)
         self.flops_per_token = flops_per_token(parts.model, parts.hf_config, parts.mixture.sequence_tokens)
+        self.dense_flops = flops_per_token(parts.model, parts.hf_config, 0)
         self.peak_flops = peak_flops(ranks.device)
         self.stop_asked = False
 
@@ -91,9 +95,11 @@ class Run:
 
     def _pass(self, first_step: int) -> int | Spike | None:
         """Steps from `first_step` on: to the end (None), to a spike, or to a stop (the exit code)."""
+        self.held_out.go_on()
         batches = self.parts.loader.batches(first_step, self.recovery.left_out)
         try:
             for step in range(first_step, self.num_steps):
+                self.held_out.measure(step, self.heart.beat)
                 if step in self.recovery.left_out:
                     self._leave_out(step)
                     continue
@@ -133,31 +139,33 @@ class Run:
         else:
             self.parts.optimizer.drop_gradients()
             self.records.event("skip", batch.step, reason="non-finite loss or gradient", digest=agreed.digest)
-        self._record(batch.step, agreed, lr, step_s=time.monotonic() - began_s, data_s=data_s)
+        self._record(batch, agreed, lr, step_s=time.monotonic() - began_s, data_s=data_s)
         return agreed
 
-    def _forward_backward(self, batch: RankBatch) -> float:
-        """Gradients of the mean loss over the step's targets on all ranks; returns this rank's summed loss."""
+    def _forward_backward(self, batch: RankBatch) -> Tensor:
+        """Gradients of the mean loss over the step's targets on all ranks; returns this rank's summed loss.
+
+        Nothing in it waits for the device.
+        """
         model, size = self.parts.model, self.microbatch
         # FSDP averages gradients over the ranks; the mean wanted is over the targets, wherever they are.
         scale = self.ranks.num_ranks / batch.num_targets
         losses, num_sequences = [], len(batch.input_ids)
         for first in range(0, num_sequences, size):
-            part = slice(first, first + size)
             accumulate(model, is_last=first + size >= num_sequences)
-            inputs = (batch.input_ids[part], batch.position_ids[part], batch.targets[part])
-            loss = model(*(tensor.to(self.ranks.device, non_blocking=True) for tensor in inputs))
+            loss = model(*on_device(batch.part(slice(first, first + size)), self.ranks.device))
             (loss * scale).backward()
             losses.append(loss.detach())
-        return float(torch.stack(losses).double().sum())
+        return torch.stack(losses).double().sum()
 
-    def _agree(self, batch: RankBatch, loss_sum: float) -> Agreed:
+    def _agree(self, batch: RankBatch, loss_sum: Tensor) -> Agreed:
         paces_s = [0.0] * self.ranks.num_ranks
         paces_s[self.ranks.rank] = self.pace.last_s
         wishes = self.saver.wishes(may_begin=not self.recovery.is_suspicious)
         norm = self.parts.optimizer.squared_norm()
-        mine = [loss_sum, norm, float(self.stop_asked), *wishes, *digest_parts(batch.digest), *paces_s]
-        loss, squared_norm, stop, *others = self.ranks.sum(mine)
+        norm = norm if self.ranks.replica == 0 else torch.zeros_like(norm)  # replicas hold the same gradients
+        mine = [float(self.stop_asked), *wishes, *digest_parts(batch.digest), *paces_s]
+        stop, *others, loss, squared_norm = self.ranks.sum(mine, [loss_sum, norm])
         return Agreed(
             loss=loss / batch.num_targets,
             grad_norm=math.sqrt(squared_norm),
@@ -167,9 +175,11 @@ class Run:
             paces_s=others[7:],
         )
 
-    def _record(self, step: int, agreed: Agreed, lr: float, *, step_s: float, data_s: float) -> None:
-        tokens_per_s = self.parts.mixture.batch_tokens / step_s
-        flops_per_rank_s = tokens_per_s * self.flops_per_token / self.ranks.num_ranks
+    def _record(self, batch: RankBatch, agreed: Agreed, lr: float, *, step_s: float, data_s: float) -> None:
+        step, tokens_per_s = batch.step, self.parts.mixture.batch_tokens / step_s
+        share = attended(batch.position_ids) / self.parts.mixture.sequence_tokens  # of this rank's, as a sample
+        flops = self.dense_flops + share * (self.flops_per_token - self.dense_flops)
+        flops_per_rank_s = tokens_per_s * flops / self.ranks.num_ranks
         slowest = max(range(self.ranks.num_ranks), key=lambda rank: agreed.paces_s[rank])
         typical_s = statistics.median_low(agreed.paces_s)
         for straggler in self.watch.look(agreed.paces_s, self.pace.number):
@@ -220,12 +230,14 @@ class Run:
             redone_steps=rewound.redone_steps,
             redone_s=rewound.redone_s,
             metrics_lost=rewound.missing,
+            **self.held_out.told(),
         )
         self.heart.beat()
         return step
 
     def _finish(self, seconds: float) -> int:
         """Export, and say that it is done. `seconds` are those since the last resume."""
+        self.held_out.measure(self.num_steps, self.heart.beat)
         figures = {"seconds": seconds, "flops_per_token": self.flops_per_token}
         self.ending.finish(self.recovery.state(self.num_steps), figures)
         return EXIT_DONE

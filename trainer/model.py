@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel, Qwen3Config
 
+from .attention import document_bounds
 from .config import ModelConfig
 from .cross_entropy import summed_cross_entropy
 from .extension import Extension, extended
+from .job import Attention
 
 TensorSource = Callable[[str, torch.Size], Tensor]
 
@@ -36,20 +38,35 @@ class LanguageModel(nn.Module):
         self.causal = causal
         self.z_loss = z_loss
         self.head = _plain_head(causal)
+        self.compiles_loss = False
+        """Whether the loss of a chunk runs compiled (`layers.compile_layers`)."""
+        self.keeps_whole = False
+        """Whether parameters stay whole from a step's first forward to its last backward (`fsdp.shard`)."""
 
     @property
     def layers(self) -> nn.ModuleList:
         """The transformer layers."""
         return _find_layers(self.causal)
 
-    def forward(self, input_ids: Tensor, position_ids: Tensor, targets: Tensor) -> Tensor:
-        """Cross-entropy summed over the targets [B, T] that are not negative, in fp32.
+    def forward(self, input_ids: Tensor, position_ids: Tensor, targets: Tensor, bounds: Tensor | None = None) -> Tensor:
+        """Cross-entropy summed over the targets [B, T] that are not negative, in fp32; in training with z-loss.
 
-        `position_ids` restart at each document: transformers then lets no document see another.
+        `position_ids` restart at each document, and no document sees another. `bounds` are the `document_bounds` of
+        these; found here if they are not given, which on a GPU waits for it.
         """
+        more: dict[str, Tensor] = {}
+        if self.causal.config._attn_implementation == "documents":
+            more["cu_seq_lens_q"] = document_bounds(position_ids) if bounds is None else bounds
+            torch._dynamo.maybe_mark_dynamic(more["cu_seq_lens_q"], 0)  # one graph for any number of documents
         decoder = self.causal.base_model
-        hidden = decoder(input_ids=input_ids, position_ids=position_ids, use_cache=False).last_hidden_state
-        return summed_cross_entropy(hidden.flatten(0, 1), self.head.weight, targets.flatten(), z_loss=self.z_loss)
+        hidden = decoder(input_ids=input_ids, position_ids=position_ids, use_cache=False, **more).last_hidden_state
+        return summed_cross_entropy(
+            hidden.flatten(0, 1),
+            self.head.weight,
+            targets.flatten(),
+            z_loss=self.z_loss if self.training else 0.0,
+            compiled=self.compiles_loss,
+        )
 
 
 def fresh_config(model: ModelConfig, *, vocab_size: int, bos_id: int, eos_id: int) -> PreTrainedConfig:
@@ -86,11 +103,11 @@ def without_dropout(config: PreTrainedConfig) -> PreTrainedConfig:
     return config
 
 
-def build_on_meta(config: PreTrainedConfig, *, z_loss: float) -> LanguageModel:
+def build_on_meta(config: PreTrainedConfig, *, z_loss: float, attention: Attention = "sdpa") -> LanguageModel:
     """The model with its buffers, but without memory behind its parameters; shard it, then `materialise` it."""
     with torch.device("meta"):
         causal = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, attn_implementation="sdpa", trust_remote_code=False
+            config, dtype=torch.float32, attn_implementation=attention, trust_remote_code=False
         )
     for module in causal.modules():
         buffers = dict(module.named_buffers(recurse=False))

@@ -32,10 +32,10 @@ class ShardedOptimizer:
         ]
         self.adamw = torch.optim.AdamW(groups, lr=0.0, betas=(config.beta1, config.beta2), eps=config.eps, fused=True)
 
-    def squared_norm(self) -> float:
+    def squared_norm(self) -> Tensor:
         """Sum of this rank's squared gradients, in fp64: its total does not depend on the number of ranks."""
-        norms = [torch.linalg.vector_norm(g, dtype=torch.float64) for g in self._gradients()]
-        return float(torch.stack(norms).square().sum())
+        norms = torch._foreach_norm(self._gradients(), dtype=torch.float64)
+        return torch.stack(list(norms)).square().sum()
 
     def step(self, *, lr: float, grad_norm: float) -> None:
         """Clip to `grad_clip` given the norm over all ranks, update, and drop the gradients."""

@@ -43,7 +43,7 @@ def prepare(job: TrainJob, ranks: Ranks) -> Callable[[], int]:
         heart.beat()
         optimizer = ShardedOptimizer(model, job.config.optimizer)
         tokens = torch.randint(mixture.vocab_size, (size, mixture.sequence_tokens), device=ranks.device)
-        positions = torch.arange(mixture.sequence_tokens, device=ranks.device).expand(size, -1)
+        positions = torch.arange(mixture.sequence_tokens, device=ranks.device).repeat(size, 1)
         for is_last in (False, True):  # gradients are added up while activations of the next microbatch are there
             accumulate(model, is_last=is_last)
             model(tokens, positions, tokens).backward()

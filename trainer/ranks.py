@@ -1,16 +1,19 @@
 """The ranks of a run: who they are, what they add up, how they end.
 
-NCCL on CUDA, gloo on CPU; without torchrun there is one rank.
+NCCL on CUDA, gloo on CPU; without torchrun there is one rank. The mesh has one dimension, "shard", or two, "replica"
+and "shard": several groups of ranks then hold all parameters, each group once.
 """
 
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.rendezvous import rendezvous
 
@@ -32,11 +35,22 @@ class Ranks:
         """Whether this rank writes what is written once."""
         return self.rank == 0
 
-    def sum(self, values: list[float]) -> list[float]:
-        """The values added up over the ranks, in fp64."""
+    @property
+    def replica(self) -> int:
+        """Which of the groups that each hold all parameters this rank is in."""
+        return 0 if self.mesh.ndim == 1 else self.mesh.get_local_rank("replica")
+
+    def sum(self, values: list[float], on_device: Sequence[Tensor] = ()) -> list[float]:
+        """The values, and the scalars on this rank's device, added up over the ranks, in fp64.
+
+        The device is waited for once, here.
+        """
+        scalars = torch.stack([scalar.double() for scalar in on_device]) if on_device else None
         if self.num_ranks == 1:
-            return values
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+            return [*values, *([] if scalars is None else scalars.tolist())]
+        known = torch.tensor(values, dtype=torch.float64, pin_memory=self.device.type == "cuda")
+        total = known.to(self.device, non_blocking=True)
+        total = total if scalars is None else torch.cat([total, scalars])
         dist.all_reduce(total)
         return total.tolist()
 
@@ -52,8 +66,12 @@ class Ranks:
             dist.barrier()
 
 
-def join(device: str) -> Ranks:
-    """Join the process group that torchrun describes in the environment; without one, be the only rank."""
+def join(device: str, *, shard_ranks: int | None = None) -> Ranks:
+    """Join the process group that torchrun describes in the environment; without one, be the only rank.
+
+    Raises:
+        ValueError: there is no such device, or the ranks do not divide into groups of `shard_ranks`.
+    """
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if kind == "cuda" and not torch.cuda.is_available():
         raise ValueError("place.device is 'cuda', but torch sees no CUDA device here; take 'auto' or 'cpu'.")
@@ -68,8 +86,27 @@ def join(device: str) -> Ranks:
     else:
         store = dist.HashStore()  # type: ignore[attr-defined]
         dist.init_process_group(backend, store=store, rank=0, world_size=1)
-    mesh = init_device_mesh(kind, (dist.get_world_size(),), mesh_dim_names=("shard",))
-    return Ranks(dist.get_rank(), dist.get_world_size(), chosen, mesh)
+    return Ranks(dist.get_rank(), dist.get_world_size(), chosen, _mesh(kind, shard_ranks))
+
+
+def _mesh(kind: str, shard_ranks: int | None) -> DeviceMesh:
+    num_ranks = dist.get_world_size()
+    size = _ranks_of_a_node() if shard_ranks is None else shard_ranks
+    if num_ranks % size:
+        raise ValueError(
+            f"{num_ranks} ranks do not divide into groups of place.shard_ranks = {size}; take a divisor of {num_ranks}."
+        )
+    if size == num_ranks:
+        return init_device_mesh(kind, (num_ranks,), mesh_dim_names=("shard",))
+    return init_device_mesh(kind, (num_ranks // size, size), mesh_dim_names=("replica", "shard"))
+
+
+def _ranks_of_a_node() -> int:
+    """Ranks of each node if there are several nodes of equally many, else all: one rank alone may not hold a model."""
+    num_ranks = dist.get_world_size()
+    sizes: list[int] = [0] * num_ranks
+    dist.all_gather_object(sizes, int(os.environ.get("LOCAL_WORLD_SIZE", num_ranks)))
+    return sizes[0] if len(set(sizes)) == 1 and sizes[0] > 1 else num_ranks
 
 
 def _attempt() -> str:

@@ -8,18 +8,18 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from .files import fsync
 from .optimizer import ShardedOptimizer, local
 
 
 def staged(optimizer: ShardedOptimizer) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """This rank's rows of all tensors, copied to memory, and which rows of which shape they are."""
+    """The rows that this rank writes of all tensors, copied to memory, and which rows of which shape they are."""
     tensors, where = {}, {}
     for name, parameter, tensor in _tensors(optimizer):
-        first, _ = rows(parameter)
-        tensors[name] = tensor.detach().to("cpu", copy=True).contiguous()
+        (held, _), (first, last) = rows(parameter), written_rows(parameter)
+        tensors[name] = tensor.detach()[first - held : last - held].to("cpu", copy=True).contiguous()
         where[name] = {"first_row": first, "shape": list(parameter.shape)}
     return tensors, {"rows": json.dumps(where, sort_keys=True)}  # one entry: safetensors writes several in any order
 
@@ -58,12 +58,25 @@ def rows(parameter: Tensor) -> tuple[int, int]:
     num = parameter.shape[0]
     if not isinstance(parameter, DTensor):
         return 0, num
-    if list(parameter.placements) != [Shard(0)]:
-        raise ValueError(f"a parameter is placed as {parameter.placements}, but checkpoints know [Shard(0)] only.")
+    if list(parameter.placements) not in ([Shard(0)], [Replicate(), Shard(0)]):
+        raise ValueError(f"a parameter is placed as {parameter.placements}, but checkpoints know Shard(0) only.")
     mesh = parameter.device_mesh
-    chunk = -(-num // mesh.size())
-    first = min(num, mesh.get_local_rank() * chunk)
-    return first, min(num, first + chunk)
+    return _chunk(0, num, mesh.get_local_rank(mesh.ndim - 1), mesh.size(mesh.ndim - 1))
+
+
+def written_rows(parameter: Tensor) -> tuple[int, int]:
+    """Of this rank's rows those that it writes: replicas hold the same, and share the work."""
+    first, last = rows(parameter)
+    if not isinstance(parameter, DTensor) or parameter.device_mesh.ndim == 1:
+        return first, last
+    return _chunk(first, last, parameter.device_mesh.get_local_rank(0), parameter.device_mesh.size(0))
+
+
+def _chunk(first: int, last: int, number: int, count: int) -> tuple[int, int]:
+    """The chunk with this number, of `count` equal ones of which the last may be short or empty."""
+    size = -(-(last - first) // count)
+    begin = min(last, first + number * size)
+    return begin, min(last, begin + size)
 
 
 def load(path: Path, optimizer: ShardedOptimizer) -> None:

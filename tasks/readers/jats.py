@@ -19,6 +19,7 @@ from domainlm.tasks.readers.xml import flat_text, parse, text_of
 HREF = "{http://www.w3.org/1999/xlink}href"
 _OUT = ("table-wrap", "fig", "fig-group", "tex-math", "fn", "fn-group", "ref-list", "supplementary-material", "media")
 _BLOCKS = ("p", "title", "list", "list-item", "disp-quote", "boxed-text", "sec", "def-list", "def-item", "disp-formula")
+_CONCERNED = "object-of-concern"  # what a notice names; the article's own link to the notice has several names
 _EMPTY_BRACKETS = re.compile(r"\s*[\[(][\s,;\u2013-]*[\])]")  # what is left of "[3-5]" without its citations
 _EVIDENCE_CHARACTERS = 500
 
@@ -108,6 +109,8 @@ def _metadata(article: etree._Element, meta: etree._Element, ids: dict[str, str]
         "related_articles": related,
         "retracted": kind == "retracted-article" or any(entry["type"] == "retraction-forward" for entry in related),
         "retraction_notice": kind in ("retraction", "partial-retraction"),
+        "under_concern": any("concern" in entry["type"] and entry["type"] != _CONCERNED for entry in related),
+        "concern_notice": kind == "expression-of-concern",
     }
     return {key: value for key, value in metadata.items() if value not in ("", None, False, [])}
 

@@ -89,6 +89,9 @@ def _ids(root: etree._Element) -> dict[str, object]:
 def _described(article: etree._Element | None, citation: etree._Element | None) -> dict[str, object]:
     types_ = _below(article, "PublicationTypeList")
     types = [flat_text(element) for element in (_each(article, "PublicationType") if types_ is None else types_)]
+    links = {
+        str(link.get("RefType")) for link in _each(_below(citation, "CommentsCorrectionsList"), "CommentsCorrections")
+    }
     headings = _each(_below(citation, "MeshHeadingList"), "MeshHeading")
     date = _below(article, "Journal", "JournalIssue", "PubDate")
     date = _below(article, "Book", "PubDate") if date is None else date
@@ -99,8 +102,10 @@ def _described(article: etree._Element | None, citation: etree._Element | None) 
         "language": flat_text(_below(article, "Language")),
         "publication_types": types,
         "mesh": [flat_text(_below(heading, "DescriptorName")) for heading in headings],
-        "retracted": "Retracted Publication" in types,
+        "retracted": "Retracted Publication" in types or "RetractionIn" in links,
         "retraction_notice": "Retraction of Publication" in types,
+        "under_concern": "ExpressionOfConcernIn" in links,
+        "concern_notice": "ExpressionOfConcernFor" in links,
     }
 
 

@@ -13,7 +13,7 @@ from domainlm.tasks.report.documents import CURATION, Funnel
 WIDTH, BAND, TOP, LINE = 1000, 170, 46, 15
 SHOWN_REASONS = 6
 TONES = ("--fill", "--held", "--base", "--filter", "--duplicate", "--leak", "--dead")
-BAR = 30
+BAR = 16
 
 
 @dataclass(frozen=True)
@@ -61,13 +61,13 @@ def draw_funnel(funnels: Sequence[Funnel]) -> str:
 
 def funnel_markdown(funnels: Sequence[Funnel]) -> str:
     """A table of every source, stage and reason, and a bar for what is left after each: plain text shows anywhere."""
-    lines = ["| source | stage | entered | left, and why | went on | |", "|---|---|--:|---|--:|---|"]
+    lines = ["| source | stage | entered | went on | | left, and why |", "|---|---|--:|--:|---|---|"]
     for funnel in funnels:
         for step in steps(funnel):
             why = ", ".join(f"{reason.replace('_', ' ')} {count:,}" for reason, count in step.left) or "none"
             bar = "█" * round(BAR * step.went_on / max(funnel.entered, 1))
-            figures = f"{step.entered:,} | {why} | {step.went_on:,}"
-            lines.append(f"| {step.source} | {step.stage} | {figures} | `{bar:░<{BAR}}` |")
+            figures = f"{step.entered:,} | {step.went_on:,} | `{bar:░<{BAR}}`"
+            lines.append(f"| {step.source} | {step.stage} | {figures} | {why} |")
     entered, kept = (sum(getattr(funnel, name) for funnel in funnels) for name in ("entered", "kept"))
     left = entered - kept
     return "\n".join([*lines, "", f"{entered:,} entered = {kept:,} kept + {left:,} that left, each with its reason."])

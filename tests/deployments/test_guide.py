@@ -57,6 +57,12 @@ def test_a_week_without_new_documents_ends_at_once(built):
     assert Store(built.folder / "store/my-recipe").sealed("publish") == published
 
 
+def test_a_person_approves_what_was_published(built):
+    assert "approved by nobody yet" in built.run("domainlm", "show", "my-recipe.yaml")
+    command = 'domainlm approve my-recipe.yaml --by "A. Person" --reason "read the report, asked it ten questions"'
+    assert "approved by A. Person" in built.type_in(command)
+
+
 def test_any_model_can_be_scored(built):
     built.type_in("prefect deployment run evaluate-model -p model=published:my-recipe --watch")
     with built.client() as client:

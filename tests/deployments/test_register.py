@@ -33,6 +33,12 @@ def test_the_run_form_opens_with_the_whole_recipe_filled_in(deployed):
     assert deployment.parameters["runtime"]["workers"] == 2
 
 
+def test_the_form_of_a_source_begins_with_its_name_and_its_path(deployed):
+    """What everybody fills in comes first, what few do last."""
+    schema = deployed.deployment("build-domain-model").parameter_openapi_schema
+    assert list(schema["definitions"]["Source"]["properties"])[:4] == ["name", "path", "format", "license"]
+
+
 def test_every_field_of_the_run_form_has_a_title_and_a_description(deployed):
     schema = deployed.deployment("build-domain-model").parameter_openapi_schema
     models = {**schema["definitions"], "Parameters": schema}

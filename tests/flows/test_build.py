@@ -1,6 +1,7 @@
 """One build of the pharmacopoeia, looked at from all sides: what is published, reused, traced, explained."""
 
 import json
+import os
 import subprocess
 import sys
 from collections import Counter
@@ -69,13 +70,31 @@ def test_another_place_changes_no_key(built: Built) -> None:
 
 
 def test_a_changed_threshold_rebuilds_what_follows_and_says_so(built: Built) -> None:
-    rules = "[{rule: license}, {rule: length, min_words: 25}]"
-    lines = {line.name: line for line in plan_of(load_recipe("demo", (*SMALL, f"filter.rules={rules}")), built.runtime)}
-    assert lines["acquire.leaflets"].reused
-    assert not lines["filter.leaflets"].reused
-    assert "rules.length.min_words: 20 -> 25" in lines["filter.leaflets"].because
+    """And nothing but the filter's own threshold is given as a reason: the measures are reused."""
+    changed = load_recipe("demo", (*SMALL, "filter.rules.length.min_words=25"))
+    lines = {line.name: line for line in plan_of(changed, built.runtime)}
+    assert lines["annotate.leaflets"].reused
+    assert lines["filter.leaflets"].because == ("rules.length.min_words: 20 -> 25",)
+    assert "after filter.abstracts" in lines["deduplicate"].because
+    assert [line.reused for line in lines.values()] == [name.startswith(("acquire.", "annotate.")) for name in lines]
+
+
+def test_another_list_of_rules_says_which_are_gone(built: Built) -> None:
+    rules = "filter.rules=[{rule: license}, {rule: length}]"
+    lines = {line.name: line for line in plan_of(load_recipe("demo", (*SMALL, rules)), built.runtime)}
     assert "rules.language is gone" in lines["filter.leaflets"].because
-    assert any("after filter" in reason for reason in lines["deduplicate"].because)
+
+
+@pytest.mark.parametrize("width", ["80", "200"])
+def test_a_plan_is_one_line_a_stage_however_narrow_the_terminal(built: Built, width: str) -> None:
+    command = [BIN / "domainlm", "plan", "demo", "--store", built.runtime.store, "--data", built.runtime.data]
+    settings = [word for setting in (*SMALL, "filter.rules.length.min_words=25") for word in ("--set", setting)]
+    environment = {**os.environ, "COLUMNS": width}
+    printed = subprocess.run([*command, *settings], capture_output=True, text=True, check=True, env=environment).stdout
+    stages = [line for line in printed.splitlines() if line.startswith(("reuse ", "build "))]
+    assert len(stages) == 37
+    assert "37 stages: 12 reused, 25 to build" in printed
+    assert "rules.length.min_words: 20 -> 25" in printed
 
 
 def test_another_profile_of_rules_reuses_the_annotations(built: Built) -> None:
@@ -217,6 +236,7 @@ def test_show_prints_all_of_a_build_as_json(built: Built) -> None:
     assert Path(shown["path"]) == built.published.path.resolve()
     assert shown["stages"]["acquire.abstracts"]["fates"]["kept"] > 0
     assert {score["metric"] for score in shown["report"]["scores"]} >= {"accuracy", "bits_per_byte"}
+    assert shown.pop("approval") is None
     assert shown == json.loads(json.dumps(report(newest(Store(built.runtime.store / "demo"), "demo"))))
 
 

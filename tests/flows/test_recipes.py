@@ -1,5 +1,7 @@
 """Recipes: shipped ones are valid, extending and overriding change what they say, faults are told in full."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from domainlm.flows.recipe import Recipe
 from domainlm.flows.recipe_files import RecipeError, read_tree, shipped_recipes
 from domainlm.flows.recipe_loading import load_recipe
+from domainlm.tasks.rules import LengthRule
 
 
 @pytest.mark.parametrize("name", shipped_recipes())
@@ -28,6 +31,37 @@ def test_a_recipe_that_extends_another_keeps_what_it_does_not_change() -> None:
     assert general.train == base.train
     assert general.mixed_sources == ("general",)
     assert (general.domain, general.name) == ("realdata", "realdata-general")
+
+
+def test_a_rule_is_changed_by_its_name_whether_the_recipe_lists_rules_or_not() -> None:
+    change = "filter.rules.length.min_words=7"
+    listed = load_recipe("demo", ["filter.rules=[{rule: license}, {rule: length, max_words: 900}]", change])
+    assert [(rule.name, getattr(rule, "min_words", None)) for rule in listed.filter.rules] == [
+        ("license", None),
+        ("length", 7),
+    ]
+    default, changed = load_recipe("demo"), load_recipe("demo", [change])
+    assert [rule.name for rule in changed.filter.rules] == [rule.name for rule in default.filter.rules]
+    assert [rule for rule in changed.filter.rules if rule not in default.filter.rules] == [LengthRule(min_words=7)]
+    legal = load_recipe("demo", ["filter.profile=legal", change])
+    assert LengthRule(min_words=7, max_words=300_000) in legal.filter.rules
+    with pytest.raises(RecipeError, match="lenght"):
+        load_recipe("demo", ["filter.rules.lenght.min_words=7"])
+
+
+def test_a_recipe_that_extends_another_changes_one_source_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(
+        "extends: demo\nname: mine\nsources: {leaflets: {license: MIT, license_evidence: ours}, pubmed: null}\n"
+    )
+    path.write_text(path.read_text() + "mix: {token_shares: {pubmed: null, general: 0.168}}\n")
+    recipe, demo = load_recipe(str(path)), load_recipe("demo")
+    assert [source.name for source in recipe.sources] == [name for name in demo.mixed_sources if name != "pubmed"]
+    assert (recipe.source("leaflets").license, recipe.source("leaflets").format) == ("MIT", "parquet")
+    assert recipe.source("abstracts") == demo.source("abstracts")
+    path.write_text("extends: demo\nname: mine\nsources: {leaflet: {license: MIT}}\n")
+    with pytest.raises(RecipeError, match="sources: nothing there is called 'leaflet'; there are abstracts, leaflets"):
+        load_recipe(str(path))
 
 
 def test_a_typo_is_told_with_its_path_its_value_and_the_nearest_name() -> None:
@@ -93,3 +127,26 @@ def test_decontamination_asks_for_the_benchmarks_that_are_evaluated_and_its_form
     assert recipe.decontaminate_config().benchmarks == recipe.evaluate.benchmarks != ()
     form = Recipe.model_json_schema()["$defs"]["DecontaminateConfig"]["properties"]
     assert set(form) == {"ngram_words", "min_short_words", "common_documents", "held_out_share", "held_out_seed"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["plan", "demo", "--set", "mix.tokn_budget=7"], "mix.tokn_budget: no such setting"),
+        (["build", "demo", "--on", "workres=2"], "workres: no such setting (its value is 2); did you mean `workers`?"),
+        (["build", "demo", "--on", "workers=0"], "workers: Input should be greater than 0 (found 0)"),
+        (["build", "demo"], "source 'abstracts': 'abstracts/*.jsonl.gz' finds no file in"),
+        (["show", "nameless.yaml"], "nameless.yaml is not a valid recipe: name: is missing."),
+        (["show", "demo"], "`domainlm build demo` first"),
+    ],
+)
+def test_a_mistake_at_the_command_line_is_a_sentence_and_not_a_traceback(
+    arguments: list[str], told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "nameless.yaml").write_text("domain: here\n")
+    command = [Path(sys.executable).parent / "domainlm", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "pydantic.dev" not in done.stderr

@@ -25,6 +25,7 @@ from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Stage
 from domainlm.tasks.store import Sealed, Store
 from domainlm.tasks.tokenize import TokenizeConfig, tokenize
+from domainlm.tasks.tokenize_held_out import TokenizeHeldOutConfig, tokenize_held_out
 from domainlm.tasks.train import train
 from domainlm.tasks.train_tokenizer import TokenizerConfig, train_tokenizer
 from domainlm.trainer.config import ModelConfig, TrainConfig
@@ -98,6 +99,8 @@ class Build:
     store: Store
     runtime: Runtime
     stages: dict[str, Sealed]
+    held_out: Part | None = None
+    """Text that training is watched by; as in the flow it is no part of what is published."""
 
     def make(self, stage: Stage[Any], config: object, inputs: dict[str, Part], label: str = "") -> Sealed:
         name = f"{stage.name}.{label}" if label else stage.name
@@ -107,7 +110,8 @@ class Build:
     def train_inputs(self) -> dict[str, Part]:
         corpora = {f"corpus.{name.partition('.')[2]}": self.stages[name].part() for name in self.named("tokenize.")}
         tokenizer = self.stages["train_tokenizer"].part("tokenizer")
-        return {"mixture": self.stages["mix"].part(), "tokenizer": tokenizer, **corpora}
+        watched_by = {"held_out": self.held_out.looked_at()} if self.held_out else {}
+        return {"mixture": self.stages["mix"].part(), "tokenizer": tokenizer, **corpora, **watched_by}
 
     def named(self, prefix: str) -> list[str]:
         return [name for name in self.stages if name.startswith(prefix)]
@@ -117,7 +121,7 @@ class Build:
 def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     """Two sources with duplicates, a short text, a broken line and a leak; a model of 48 steps; its scores."""
     root = tmp_path_factory.mktemp("build")
-    runtime = Runtime(store=root / "store", checkpoint_every_s=0.05)
+    runtime = Runtime(store=root / "store", checkpoint_every_s=0.05, held_out_every_tokens=2048)
     made = Build(Store(root / "store"), runtime, {})
     questions = write_questions(root / "drugs.jsonl")
     benchmark = {"benchmark.drugs": outside(root, [questions], origin="benchmark drugs")}
@@ -148,8 +152,11 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Build:
     )
     tokens = {f"corpus.{name}": made.stages[f"tokenize.{name}"].part() for name in files}
     made.make(mix, budget, {"tokenizer": tokenizer, **tokens})
-    model = made.make(train, TrainConfig(model=SMALL_MODEL), made.train_inputs()).part("model")
     held_out = {f"held_out.{name}": corpus.part("held_out") for name, corpus in corpora.items()}
+    watched_by = TokenizeHeldOutConfig(max_bytes=500_000)
+    inputs = {"tokenizer": tokenizer, **held_out}
+    made.held_out = tokenize_held_out.build(made.store, watched_by, inputs, runtime).part()
+    model = made.make(train, TrainConfig(model=SMALL_MODEL), made.train_inputs()).part("model")
     for label, weights in (("model", "trained"), ("base", "untrained")):
         config = EvaluateStageConfig(evaluate=EvaluateConfig(benchmarks=(entry,), context_tokens=32), weights=weights)
         made.make(evaluate, config, {"model": model, **benchmark, **held_out}, label=label)

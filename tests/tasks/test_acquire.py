@@ -131,7 +131,7 @@ def test_a_large_file_is_shared_out_among_workers_and_gives_the_same_documents(
         assert (one.manifest.fates, one.manifest.counts) == (whole.manifest.fates, whole.manifest.counts)
 
 
-def test_the_documents_of_version_2_have_these_bytes(store: Store, runtime: Runtime, source: Path) -> None:
+def test_the_documents_of_version_3_have_these_bytes(store: Store, runtime: Runtime, source: Path) -> None:
     jsonl(source / "a.jsonl", {"id": "1", "text": "Ünïcode", "license": "MIT", "b": [1, None], "a": 0.1})
     sealed = acquire.build(store, AcquireConfig(name="s", format="jsonl"), {"files": part(source)}, runtime)
     rows = json.dumps(pq.read_table(sealed.path / "kept/00000.parquet").to_pylist(), sort_keys=True)

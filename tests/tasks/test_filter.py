@@ -160,6 +160,13 @@ def test_every_rule_speaks_of_every_document() -> None:
     assert list(spoken) == [settings.rule for settings in CONFIG.rules]
 
 
+def test_an_article_under_concern_is_kept_unless_the_rule_is_asked_for() -> None:
+    concerned = [document(under_concern=True), document(number=1, concern_notice=True)]
+    asked = FilterConfig.model_validate({"profile": "biomedical", "rules": [{"rule": "concern"}]})
+    assert fates_of(concerned, FilterConfig(profile="biomedical")) == ["kept", "kept"]
+    assert fates_of(concerned, asked) == ["concern", "kept"]
+
+
 def test_the_first_objection_decides() -> None:
     short_and_foreign = [replace(DOCUMENTS[4], text="Corto."), document("Demasiado corto.", 2, "CC-BY-NC-4.0")]
     assert fates_of(short_and_foreign, CONFIG) == ["length", "license"]

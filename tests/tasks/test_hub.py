@@ -111,6 +111,8 @@ def hub(tmp_path: Path) -> Iterator[Hub]:
 BUILD = """
 import sys
 from pathlib import Path
+import huggingface_hub.utils._http
+huggingface_hub.utils._http.time.sleep = lambda seconds: None  # between the tries of the client: half a minute
 from domainlm.flows import settings
 from domainlm.tasks.acquire import AcquireConfig, acquire
 from domainlm.tasks.runtime import Runtime

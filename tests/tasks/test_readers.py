@@ -360,9 +360,27 @@ def test_jats_permissions_name_the_licence(tmp_path: Path, permissions: str, exp
     assert record.license.evidence.startswith("permissions/")
 
 
-def test_a_retraction_notice_says_so(tmp_path: Path) -> None:
-    [record], _ = read("jats", jats(tmp_path, kind="retraction"))
-    assert record.metadata["retraction_notice"] is True
+STANDINGS = {
+    "retracted": ("RetractionIn", "research-article", "retraction-forward"),
+    "under_concern": ("ExpressionOfConcernIn", "research-article", "expressed-concern"),
+    "concern_notice": ("ExpressionOfConcernFor", "expression-of-concern", "object-of-concern"),
+    "retraction_notice": (None, "retraction", "retracted-article"),
+    None: ("CommentIn", "research-article", "commentary-article"),
+}
+
+
+@pytest.mark.parametrize(("standing", "link", "kind", "related"), [(name, *rest) for name, rest in STANDINGS.items()])
+def test_an_article_says_how_it_stands_and_a_notice_what_it_is(
+    tmp_path: Path, standing: str | None, link: str | None, kind: str, related: str
+) -> None:
+    to_another = f'<related-article related-article-type="{related}" xlink:href="10.1/y"/>'
+    [record], _ = read("jats", jats(tmp_path, to_another, kind))
+    assert [name for name in STANDINGS if name in record.metadata] == [standing] * (standing is not None)
+    if link:
+        links = f'<CommentsCorrectionsList><CommentsCorrections RefType="{link}"/></CommentsCorrectionsList>'
+        cited = article(1).replace("<MeshHeadingList>", f"{links}<MeshHeadingList>")
+        [record], _ = read("pubmed_xml", pubmed(tmp_path, cited))
+        assert [name for name in STANDINGS if name in record.metadata] == [standing] * (standing is not None)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from domainlm.tasks.mix import MixConfig, mix
 from domainlm.tasks.processes import Preempted, Refused
 from domainlm.tasks.progress import Progress, watched_by
+from domainlm.tasks.report.verdict import read_scores
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.store import Sealed, Store
 from domainlm.tasks.train import train
@@ -112,3 +113,25 @@ def test_a_directory_without_a_config_is_no_model_to_continue_from(build, tmp_pa
     inputs = {**build.train_inputs(), "init_from": build.stages["mix"].part()}
     with pytest.raises(FileNotFoundError, match=r"has no config.json but mixture.json"):
         train.build(Store(tmp_path / "none"), TrainConfig(model=None), inputs, build.runtime)
+
+
+def test_training_is_watched_by_the_text_that_evaluation_measures(build, trained):
+    """With the same context the last look differs from the score by the precision of the exported weights only."""
+    looks = [json.loads(line) for line in (trained.path / "held_out.jsonl").read_text().splitlines()]
+    assert [look["tokens"] for look in looks] == [2048 * n for n in range(7)]
+    scores = read_scores(build.stages["evaluate.model"])
+    bits = {score.benchmark: score.value for score in scores if score.metric == "bits_per_byte"}
+    for source in ("leaflets", "plain"):
+        assert looks[-1]["bits_per_byte"][source] == pytest.approx(bits[f"held_out/{source}"], rel=5e-3)
+        assert looks[-1]["bits_per_byte"][source] < 0.9 * looks[0]["bits_per_byte"][source]
+    events = [json.loads(line) for line in (trained.path / "events.jsonl").read_text().splitlines()]
+    documents = build.stages["evaluate.model"].manifest.counts["documents.leaflets"]
+    start = next(event for event in events if event["event"] == "start")
+    assert start["held_out"]["leaflets"]["documents"] == documents
+
+
+def test_what_training_is_watched_by_is_recorded_and_renames_nothing(build, trained, config):
+    record = trained.manifest.inputs["held_out"]
+    assert (record.decides, record.origin) == (False, build.held_out.root.name)
+    blind = {name: part for name, part in build.train_inputs().items() if name != "held_out"}
+    assert train.request(config, blind).key == trained.manifest.key

@@ -14,9 +14,9 @@ from domainlm.trainer.ranks import join, leave
 if __name__ == "__main__":
     stop_step = int(sys.argv[1])
     torch.set_num_threads(1)
-    ranks = join("cpu")
-    for path in sys.argv[2:]:
-        job = load_job(Path(path))
+    jobs = [load_job(Path(path)) for path in sys.argv[2:]]
+    ranks = join("cpu", shard_ranks=jobs[0].place.shard_ranks)
+    for job in jobs:
         run = Run(job, ranks, assemble(job, ranks))
         step = run._step
 

@@ -8,7 +8,7 @@ from domainlm.trainer.cross_entropy import summed_cross_entropy
 
 @pytest.mark.parametrize("z_loss", [0.0, 1e-2])
 def test_chunks_give_the_loss_and_gradients_of_the_whole(monkeypatch: pytest.MonkeyPatch, z_loss: float) -> None:
-    monkeypatch.setattr(cross_entropy, "CHUNK_ELEMENTS", 64 * 97)  # chunks of 64 tokens: 300 make five
+    monkeypatch.setattr(cross_entropy, "CPU_ELEMENTS", 64 * 97)  # chunks of 64 tokens: 300 make five
     generator = torch.Generator().manual_seed(0)
     hidden = torch.randn(300, 16, generator=generator, requires_grad=True)
     weight = torch.randn(97, 16, generator=generator, requires_grad=True)

@@ -1,25 +1,29 @@
-"""A checkpoint of 1, 2 or 4 ranks goes on with 1, 2 or 4."""
+"""A checkpoint of 1, 2 or 4 ranks, or of 2 x 2 (two replicas of two shards), goes on with each of these."""
 
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
-from domainlm.trainer.job import TrainJob, outcome, save_job
+from domainlm.trainer.job import Place, TrainJob, outcome, save_job
 
-from .conftest import Trained, World, environment, read_lines
+from .conftest import TINY, VOCAB, Trained, World, environment, read_lines
 
-SIZES = (1, 2, 4)
+LAYOUTS = {"1": (1, 1), "2": (2, 2), "4": (4, 4), "2x2": (4, 2)}  # ranks, and ranks that parameters are sharded over
 STOP_STEP = 9
 
 
-def run_all(jobs: list[TrainJob], num_ranks: int, stop_step: int) -> None:
-    """The jobs one after the other, by `num_ranks` processes."""
+def run_all(jobs: list[TrainJob], layout: str, stop_step: int) -> None:
+    """The jobs one after the other, by as many processes as the layout has."""
+    num_ranks, shard_ranks = LAYOUTS[layout]
+    place = Place(device="cpu", microbatch_sequences=2, shard_ranks=shard_ranks)
     paths = []
     for job in jobs:
-        save_job(job, job.output.with_suffix(".json"))
+        save_job(replace(job, place=place), job.output.with_suffix(".json"))
         paths.append(str(job.output.with_suffix(".json")))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
     program = [str(Path(__file__).with_name("matrix.py")), str(stop_step), *paths]
@@ -28,31 +32,43 @@ def run_all(jobs: list[TrainJob], num_ranks: int, stop_step: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def parts(world: World) -> dict[int, Path]:
-    """Runs of each size that were stopped in the middle."""
-    jobs = {size: world.job(f"matrix-{size}") for size in SIZES}
-    for size, job in jobs.items():
-        run_all([job], size, STOP_STEP)
+def parts(world: World) -> dict[str, Path]:
+    """Runs of each layout that were stopped in the middle."""
+    jobs = {layout: world.job(f"matrix-{layout}") for layout in LAYOUTS}
+    for layout, job in jobs.items():
+        run_all([job], layout, STOP_STEP)
         assert outcome(job.output) == "preempted"
-        assert len(list((job.output / "checkpoints").glob("step-*/rank-*.safetensors"))) == size
-    return {size: job.output for size, job in jobs.items()}
+    return {layout: job.output for layout, job in jobs.items()}
 
 
-@pytest.mark.parametrize("later", SIZES)
-def test_a_checkpoint_goes_on_with_any_number_of_ranks(
-    later: int, parts: dict[int, Path], uninterrupted: Trained, world: World
+def test_every_row_is_written_once_whatever_the_layout(parts: dict[str, Path]) -> None:
+    for layout, output in parts.items():
+        files = sorted((output / "checkpoints").glob("step-*/rank-*.safetensors"))
+        assert len(files) == LAYOUTS[layout][0]
+        rows: dict[str, int] = {}
+        for file in files:
+            for name, tensor in load_file(file).items():
+                rows[name] = rows.get(name, 0) + len(tensor)
+        assert rows["exp_avg/model.embed_tokens.weight"] == VOCAB
+        assert rows["parameter/model.layers.1.mlp.up_proj.weight"] == TINY.shape.mlp_width
+
+
+@pytest.mark.parametrize("later", LAYOUTS)
+def test_a_checkpoint_goes_on_with_any_layout(
+    later: str, parts: dict[str, Path], uninterrupted: Trained, world: World
 ) -> None:
-    jobs = [world.job(f"matrix-{earlier}-to-{later}") for earlier in SIZES]
-    for earlier, job in zip(SIZES, jobs, strict=True):
+    jobs = [world.job(f"matrix-{earlier}-to-{later}") for earlier in LAYOUTS]
+    for earlier, job in zip(LAYOUTS, jobs, strict=True):
         shutil.copytree(parts[earlier], job.output)
     run_all(jobs, later, -1)
-    for earlier, job in zip(SIZES, jobs, strict=True):
+    for earlier, job in zip(LAYOUTS, jobs, strict=True):
         resumed = Trained(0, "", job.output)
         starts = [line for line in resumed.events if line["event"] in ("start", "resume")]
-        assert [line["num_ranks"] for line in starts] == [earlier, later]
+        assert [line["num_ranks"] for line in starts] == [LAYOUTS[earlier][0], LAYOUTS[later][0]]
         assert starts[1]["step"] == STOP_STEP + 1
         assert resumed.curve("digest") == uninterrupted.curve("digest")
         assert resumed.curve() == pytest.approx(uninterrupted.curve(), rel=1e-5)
-        if earlier == later == 2:
+        assert resumed.curve("grad_norm") == pytest.approx(uninterrupted.curve("grad_norm"), rel=1e-4)
+        if earlier == later == "2":
             assert resumed.weights == uninterrupted.weights
         assert not read_lines(job.output / "metrics.jsonl")[-1]["skipped"]

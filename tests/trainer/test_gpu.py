@@ -1,0 +1,72 @@
+"""What only a GPU can show: `pytest -m gpu`. Not yet run on one."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from domainlm.trainer.assemble import assemble
+from domainlm.trainer.attention import attention_for, document_bounds
+from domainlm.trainer.fsdp import accumulate
+from domainlm.trainer.job import Place
+from domainlm.trainer.loader import on_device
+from domainlm.trainer.loop import Run
+from domainlm.trainer.optimizer import local
+from domainlm.trainer.ranks import Ranks, join
+
+from .conftest import World
+from .test_attention import WINDOWS, packed, windowed
+from .test_model import FAMILIES, built
+from .test_run import run_here
+
+pytestmark = pytest.mark.gpu
+
+
+@pytest.fixture(scope="module")
+def gpu() -> Ranks:
+    """This process as the only rank, on the first GPU. Run apart from the tests whose rank is on the CPU."""
+    return join("cuda")
+
+
+@pytest.mark.parametrize(("family", "changes"), [*((family, {}) for family in FAMILIES), *WINDOWS])
+def test_varlen_attention_gives_the_loss_and_gradients_of_a_dense_mask(
+    family: str, changes: dict[str, object], gpu: Ranks
+) -> None:
+    tokens, positions = packed()
+    results = []
+    for attention in ("sdpa", "documents"):
+        config = windowed(family, changes)
+        assert attention_for(config, gpu.device, bf16=True) == "documents"
+        model = built(config, gpu, bf16=True, attention=attention)  # type: ignore[arg-type]
+        loss = model(*on_device([tokens, positions, tokens, document_bounds(positions)], gpu.device))
+        loss.backward()
+        gradients = [local(p.grad).flatten() for p in model.parameters() if p.grad is not None]
+        results.append((loss.item(), torch.cat(gradients)))
+    (loss, gradient), (other_loss, other_gradient) = results
+    assert other_loss == pytest.approx(loss, rel=2e-3)
+    assert float((gradient - other_gradient).norm() / gradient.norm()) < 0.05
+
+
+def test_compiled_training_follows_eager_training(gpu: Ranks, world: World) -> None:
+    config = dataclasses.replace(world.job("").config, precision="bf16")
+    curves = []
+    for compile in ("never", "always"):
+        place = Place(device="cuda", microbatch_sequences=2, compile=compile)  # type: ignore[arg-type]
+        curves.append(run_here(world.job(f"gpu-{compile}", config=config, place=place), gpu).curve())
+    assert curves[1] == pytest.approx(curves[0], rel=0.02)
+
+
+def test_forward_and_backward_never_wait_for_the_device(gpu: Ranks, world: World) -> None:
+    config = dataclasses.replace(world.job("").config, precision="bf16")
+    place = Place(device="cuda", microbatch_sequences=2)
+    parts = assemble(world.job("gpu-sync", config=config, place=place), gpu)
+    run = Run(world.job("gpu-sync", config=config, place=place), gpu, parts)
+    run._forward_backward(parts.loader.batch(0))  # compiles
+    parts.optimizer.drop_gradients()
+    accumulate(parts.model, is_last=True)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        run._forward_backward(parts.loader.batch(1))
+        parts.optimizer.squared_norm()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
