@@ -16,7 +16,7 @@ from domainlm.tasks.manifest import Part, outside
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.source_files import find_files
 from domainlm.tasks.store import Store
-from domainlm.trainer.trunk import STATE
+from domainlm.trainer.job import STATE
 
 PUBLISHED, APPROVED = "published:", "approved:"
 

@@ -27,14 +27,13 @@ from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.tokenize import tokenizer_directory
 from domainlm.trainer.config import TrainConfig
-from domainlm.trainer.job import EXIT_PREEMPTED, HeldOutJob, Place, TrainJob, outcome, save_job
+from domainlm.trainer.job import EXIT_PREEMPTED, STATE, HeldOutJob, Place, TrainJob, outcome, save_job
 from domainlm.trainer.launch import Launch, unattended_command
 from domainlm.trainer.ledger import Accounting, Ledger
 from domainlm.trainer.mixture import Mixture, load_mixture
 from domainlm.trainer.skips import untrained_steps
 from domainlm.trainer.status import read_status
 from domainlm.trainer.trackers import Tracking
-from domainlm.trainer.trunk import STATE
 
 RECORDS = (
     "train.json",

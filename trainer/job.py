@@ -19,6 +19,8 @@ from typing import Literal
 from . import strict
 from .config import TrainConfig
 
+STATE = "state"  # of an output directory: where a run at a flat rate leaves its end for others to go on from
+
 EXIT_DONE = 0
 EXIT_FAILED = 1
 EXIT_REFUSED = 2  # the job cannot work; stderr says why

@@ -71,7 +71,7 @@ class Rewound:
 
 
 class Records:
-    """The files of one run, on the first rank; elsewhere nothing is written. Line 0 of the metrics is `first_step`."""
+    """The files of one run, on the first rank; elsewhere nothing is written. `first_step` is the first with a line."""
 
     def __init__(self, output: Path, *, is_first: bool, first_step: int = 0) -> None:
         self.output = output

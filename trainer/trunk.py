@@ -15,13 +15,12 @@ from pathlib import Path
 from . import strict
 from .checkpoint import Checkpointer, Json, State, differences
 from .config import ScheduleConfig, TrainConfig
-from .job import TrainJob
+from .job import STATE, TrainJob
 from .mixture import Mixture
 from .optimizer import ShardedOptimizer
 from .ranks import Ranks
 from .shards import file_sha256
 
-STATE = "state"
 FREE = ("mixture.token_budget", "config.schedule.", "trunk")  # what may be another in a run that goes on
 
 
