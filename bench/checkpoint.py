@@ -26,7 +26,6 @@ from bench.trainworld import make_job
 from trainer.job import EXIT_PREEMPTED, TrainJob, save_job
 
 ROOT = Path(__file__).parent.parent
-EVERY_S = 20.0
 DEFAULT_EVERY_S = 300.0  # Place.checkpoint_every_s
 POLL_S = 0.05
 
@@ -37,11 +36,12 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--preset", default="llama-125m")
     parser.add_argument("--checkpoints", type=int, default=3)
+    parser.add_argument("--every-s", type=float, default=20.0, help="between checkpoints")
     arguments = parser.parse_args()
     setting = Setting(arguments.preset, 128, 2, 2, steps=10_000, precision="fp32")
     with tempfile.TemporaryDirectory() as folder:
         job = make_job(setting, Path(folder))
-        job = replace(job, place=replace(job.place, checkpoint_every_s=EVERY_S))
+        job = replace(job, place=replace(job.place, checkpoint_every_s=arguments.every_s))
         save_job(job, Path(folder) / "train.json")
         result = measure(job, Path(folder) / "train.json", arguments.checkpoints)
     if arguments.json:

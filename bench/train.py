@@ -68,7 +68,7 @@ TABLE = (
     Setting("llama-3b", 4096, 16, 4, steps=12),
 )
 ON_CUDA = TABLE[0]
-ON_CPU = Setting("llama-10m", 512, 4, 2, steps=15, precision="fp32")
+ON_CPU = Setting("llama-6m", 512, 2, 1, steps=12, precision="fp32")
 
 
 def main() -> None:
