@@ -180,7 +180,7 @@ def run(job: TrainJob, processes: int, *, stop_after: int = 0, stop: Callable[[]
 def tables(cells: list[Cell], cost: Cost) -> str:
     """Both in Markdown."""
     lines = [
-        "| from \\ to | " + " | ".join(f"{size} processes" for size in SIZES) + " |",
+        "| from \\ to | " + " | ".join(f"{size} process{'es' * (size > 1)}" for size in SIZES) + " |",
         "|---|" + "---|" * len(SIZES),
     ]
     for before in SIZES:
