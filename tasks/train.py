@@ -16,6 +16,7 @@ A run that was stopped or killed goes on from its last checkpoint when the stage
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from domainlm.tasks import progress
@@ -32,6 +33,7 @@ from domainlm.trainer.ledger import Accounting, Ledger
 from domainlm.trainer.mixture import Mixture, load_mixture
 from domainlm.trainer.skips import untrained_steps
 from domainlm.trainer.status import read_status
+from domainlm.trainer.trackers import Tracking
 
 RECORDS = (
     "train.json",
@@ -48,10 +50,12 @@ RECORDS = (
     "skipped.json",
     "quarantine.jsonl",
     "crash-report.json",
+    "tracker.log",
+    "tracking",
 )
 
 
-@stage(version=1, disk_factor=0.5, resumes=True)
+@stage(version=2, disk_factor=0.5, resumes=True)
 def train(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
     """Train to the end of the token budget, or raise `Preempted` with a checkpoint to go on from."""
     job = make_job(config, inputs, out, runtime)
@@ -109,8 +113,9 @@ def held_out_job(inputs: Inputs, runtime: Runtime) -> HeldOutJob | None:
 def run(job: TrainJob, mixture: Mixture, runtime: Runtime) -> None:
     """One unattended run, with all the restarts that it takes."""
     save_job(job, job.output / "train.json")
-    launch = Launch(processes=runtime.processes, max_restarts=runtime.max_restarts)
-    command = unattended_command(job.output / "train.json", launch)
+    config, launch = job.output / "train.json", make_launch(job, runtime)
+    launcher = runtime.training.launcher if runtime.training else ()
+    command = [*launcher, *unattended_command(config, launch)]
     log = job.output / "train.log"
     code = run_program(
         "training", command, log=log, runtime=runtime, on_poll=lambda: report_progress(job.output, mixture)
@@ -126,6 +131,22 @@ def run(job: TrainJob, mixture: Mixture, runtime: Runtime) -> None:
     if ended == "failed":
         raise failure("training", code, log)
     report_progress(job.output, mixture)
+
+
+def make_launch(job: TrainJob, runtime: Runtime) -> Launch:
+    """On how many nodes, with how many processes, shown where.
+
+    Raises:
+        ValueError: the tracker is not installed.
+    """
+    tracking = None
+    if runtime.tracker is not None:
+        local = None if runtime.tracker_to else runtime.store.resolve() / "tracking"
+        name = job.output.name.removesuffix(".partial")
+        tracking = Tracking(runtime.tracker, runtime.tracker_to, runtime.tracker_project, name, local)
+    launch = Launch(processes=runtime.processes, max_restarts=runtime.max_restarts, tracking=tracking)
+    spread = runtime.training
+    return replace(launch, nodes=spread.nodes, rendezvous=spread.rendezvous) if spread else launch
 
 
 def report_progress(output: Path, mixture: Mixture) -> None:

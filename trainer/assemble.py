@@ -103,7 +103,7 @@ def extension_of(job: TrainJob) -> Extension | None:
 def sharded_model(job: TrainJob, ranks: Ranks, hf_config: PreTrainedConfig, source: TensorSource) -> LanguageModel:
     """The model with its memory on this rank's device."""
     place, bf16 = job.place, job.config.precision == "bf16"
-    attention = attention_for(hf_config, ranks.device, bf16=bf16) if place.attention == "auto" else place.attention
+    attention = attention_for(hf_config, ranks.device, bf16=bf16, asked=place.attention)
     model = build_on_meta(hf_config, z_loss=job.config.z_loss, attention=attention)
     recompute_activations(model, place.activation_checkpointing)
     if place.compile == "always" or (place.compile == "auto" and ranks.device.type == "cuda"):

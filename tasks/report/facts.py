@@ -21,7 +21,7 @@ from domainlm.tasks.report.training import (
 )
 from domainlm.tasks.report.verdict import ScorePair, Verdict, judge, score_pairs
 
-REPORT_SCHEMA = 1
+REPORT_SCHEMA = 2
 STAGES = (
     *("acquire", "learn_domain", "annotate", "filter", "deduplicate", "decontaminate", "train_tokenizer"),
     *("extend_tokenizer", "tokenize", "mix", "train", "evaluate"),

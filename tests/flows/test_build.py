@@ -69,6 +69,16 @@ def test_another_place_changes_no_key(built: Built) -> None:
     assert all(line.reused for line in plan_of(built.recipe, elsewhere))
 
 
+def test_other_held_out_text_to_watch_training_by_trains_nothing_again(built: Built) -> None:
+    lines = {
+        line.name: line
+        for line in plan_of(load_recipe("demo", (*SMALL, "evaluate.held_out_bytes=2000")), built.runtime)
+    }
+    assert not lines["tokenize_held_out"].reused
+    assert "max_bytes: 3000 -> 2000" in lines["tokenize_held_out"].because
+    assert lines["train"].reused
+
+
 def test_a_changed_threshold_rebuilds_what_follows_and_says_so(built: Built) -> None:
     """And nothing but the filter's own threshold is given as a reason: the measures are reused."""
     changed = load_recipe("demo", (*SMALL, "filter.rules.length.min_words=25"))

@@ -9,7 +9,7 @@ from domainlm.tasks.progress import Progress, watched_by
 from domainlm.tasks.report.verdict import read_scores
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.store import Sealed, Store
-from domainlm.tasks.train import train
+from domainlm.tasks.train import make_job, train
 from domainlm.trainer.config import ModelConfig, ScheduleConfig, TrainConfig
 
 from .conftest import SMALL_MODEL
@@ -135,3 +135,10 @@ def test_what_training_is_watched_by_is_recorded_and_renames_nothing(build, trai
     assert (record.decides, record.origin) == (False, build.held_out.root.name)
     blind = {name: part for name, part in build.train_inputs().items() if name != "held_out"}
     assert train.request(config, blind).key == trained.manifest.key
+
+
+def test_the_runtime_says_how_the_trainer_runs(build, tmp_path):
+    how = {"activation_checkpointing": "selective", "compile": "never", "shard_ranks": 1, "microbatch_sequences": 2}
+    runtime = build.runtime.model_copy(update=how)
+    job = make_job(TrainConfig(), build.train_inputs(), tmp_path, runtime)
+    assert {name: getattr(job.place, name) for name in how} == how
