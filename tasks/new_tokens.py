@@ -6,7 +6,8 @@
 A new token is a whole word, and an entry of the vocabulary without merges: a tokenizer with `ignore_merges` (as of
 Llama 3) takes a word that is an entry as it is, and cuts all others as always. So for every text that there is: the new
 tokens, each replaced by its pieces, are the old ones, and there are never more of them. New merges in place of words
-would leave tokens on the way to longer ones that hardly occur: of 4,096 learned on trials more than half.
+would leave tokens on the way to longer ones that hardly occur: of 513 learned on 4 MB of trials 139 at first, 244 with
+what is made of them.
 """
 
 import itertools
