@@ -167,7 +167,7 @@ def _deduplicate(folder: Path) -> None:
 
 def _decontaminate(folder: Path) -> None:
     from domainlm.eval.benchmarks import Benchmark
-    from domainlm.tasks.decontaminate import DecontaminateConfig, decontaminate
+    from domainlm.tasks.decontaminate import DecontaminateStageConfig, decontaminate
 
     rows = [
         {
@@ -179,7 +179,7 @@ def _decontaminate(folder: Path) -> None:
         for n, text in enumerate(texts(50))
     ]
     (folder / "questions.jsonl").write_bytes(b"\n".join(map(orjson.dumps, rows)))
-    config = DecontaminateConfig(benchmarks=(Benchmark(name="medqa", form="medqa", path="questions.jsonl"),))
+    config = DecontaminateStageConfig(benchmarks=(Benchmark(name="medqa", form="medqa", path="questions.jsonl"),))
     inputs = {"documents": _part(folder, "documents.parquet"), "benchmark.medqa": _part(folder, "questions.jsonl")}
     decontaminate.build(Store(folder / "store"), config, inputs, _runtime(folder))
 

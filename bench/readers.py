@@ -68,8 +68,9 @@ def compare(path: Path, ours: Callable[[], Seen], theirs: Callable[[], Seen]) ->
             seen[name] = run()
             elapsed_s = time.process_time() - started_s
             best[name] = min(best.get(name, elapsed_s), elapsed_s)
-    speed = {name: path.stat().st_size / 1e6 / elapsed_s for name, elapsed_s in best.items()}
-    return {**speed, "ratio": speed["ours"] / speed["theirs"], "same_result": seen["ours"] == seen["theirs"]}
+    speed = {name: round(path.stat().st_size / 1e6 / elapsed_s, 1) for name, elapsed_s in best.items()}
+    ratio = round(best["theirs"] / best["ours"], 2)
+    return {**speed, "ratio": ratio, "same_result": seen["ours"] == seen["theirs"]}
 
 
 def ours(kind: str, path: Path, *, text: bool) -> Seen:

@@ -1,140 +1,216 @@
-"""What a checkpoint costs, and a restart: `python -m bench.resume [--json] [--preset llama-125m]`.
+"""Resume: any number of processes after any other, and what checkpoints cost: `python -m bench.resume [--json]`.
 
-A run of the real trainer is stopped by SIGTERM and started again. Measured: how long training stands still for a
-checkpoint (a copy in memory; a thread writes it), against `torch.save` of the same tensors, which is what one would
-write; and the time from the start of the process to the next step, of which the loader's.
+The matrix: runs of 1, 2 and 4 processes on the small world of `bench.faults` are stopped by SIGTERM on the way, and
+each checkpoint goes on with 1, 2 and 4. Every cell is a real start by `torchrun -m trainer`; its seconds are from the
+start of the command to the end of the first step that it trains. "Same bits": the weights at the end are those of a run
+of as many processes that nobody stopped. Sequences are compared by the digest of every step.
+
+The cost, on a model of `--preset` (125M parameters by default) on one process: how long training stands still for a
+checkpoint, as a share of the default interval; how long a restart takes, and what of it the loader takes.
+`--docs FILE` puts the tables between the marks in a Markdown file.
 """
 
 import argparse
 import json
 import os
-import signal
-import statistics
+import platform
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from datetime import date
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from bench.train import Setting
-from bench.trainworld import make_job
-from trainer.job import EXIT_PREEMPTED, TrainJob, save_job
+from bench.faultworld import ROOT, World, read_lines, wait_until, weights
+from trainer.config import ModelConfig
+from trainer.job import Place, TrainJob, save_job
 
-ROOT = Path(__file__).parent.parent
-EVERY_S = 20.0
-DEFAULT_EVERY_S = 300.0  # Place.checkpoint_every_s
-POLL_S = 0.05
+SIZES = (1, 2, 4)
+STOP_AFTER = 12  # steps
+MARKS = ("<!-- made by bench.resume -->", "<!-- end of bench.resume -->")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A checkpoint of `before` processes that goes on with `after`."""
+
+    before: int
+    after: int
+    next_step_s: float
+    same_sequences: bool
+    loss_apart: float
+    same_bits: bool
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What checkpoints cost on a model."""
+
+    preset: str
+    parameters: int
+    checkpoint_bytes: int
+    stall_s: float
+    """Training stands still for one checkpoint."""
+    stall_share: float
+    """Of the default interval."""
+    next_step_s: float
+    """From the command to the end of the first step after it."""
+    restore_s: float
+    """Of which: checking and loading the checkpoint."""
+    loader_s: float
+    """Of which: waiting for the first batch."""
+    step_s: float
+    """Of which: the step itself."""
 
 
 def main() -> None:
-    """Measure, and print lines for people or an object for programs."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure, and print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--preset", default="llama-125m")
-    parser.add_argument("--checkpoints", type=int, default=3)
+    parser.add_argument("--docs", type=Path, help="Markdown file to put the tables into")
     arguments = parser.parse_args()
-    setting = Setting(arguments.preset, 128, 2, 2, steps=10_000, precision="fp32")
-    with tempfile.TemporaryDirectory() as folder:
-        job = make_job(setting, Path(folder))
-        job = replace(job, place=replace(job.place, checkpoint_every_s=EVERY_S))
-        save_job(job, Path(folder) / "train.json")
-        result = measure(job, Path(folder) / "train.json", arguments.checkpoints)
+    folder = Path(tempfile.mkdtemp(prefix="resume-"))
+    try:
+        world = World(folder / "world")
+        cost = measure(world, arguments.preset)
+        sys.stderr.write(f"{cost}\n")
+        cells = matrix(world)
+    finally:
+        shutil.rmtree(folder)
+    text = tables(cells, cost)
+    print(text)
+    if arguments.docs:
+        before, _, rest = arguments.docs.read_text().partition(MARKS[0])
+        arguments.docs.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
     if arguments.json:
-        print(json.dumps(result))
-        return
-    print("\n".join(f"{name}: {value}" for name, value in result.items()))
+        good = all(cell.same_sequences and cell.loss_apart < 1e-4 for cell in cells)
+        print(json.dumps({"same_result": good, "cells": [asdict(c) for c in cells], "cost": asdict(cost)}))
 
 
-def measure(job: TrainJob, config: Path, checkpoints: int) -> dict[str, Any]:
-    """Two runs: until there are enough checkpoints, and from the last one on."""
-    first = start(config)
-    wait_for(lambda: len(events(job, "checkpoint")) >= checkpoints, first)
-    stop(first)
-    steps = len(lines(job, "metrics.jsonl"))
-    state = newest(job)
+def matrix(world: World) -> list[Cell]:
+    """Stop and resume, in every combination."""
+    for size in SIZES:
+        run(calm(world, f"whole-{size}"), size)
+        run(calm(world, f"stopped-{size}"), size, stop_after=STOP_AFTER)
+    whole = {size: calm(world, f"whole-{size}").output for size in SIZES}
+    return [resume(world, before, after, whole) for before in SIZES for after in SIZES]
+
+
+def calm(world: World, name: str) -> TrainJob:
+    """A job whose rounding does not grow (`bench.rounding`): a tenth of the learning rate."""
+    job = world.job(name, checkpoint_every_s=1e6)
+    return replace(job, config=replace(job.config, peak_lr=1e-3))
+
+
+def resume(world: World, before: int, after: int, whole: dict[int, Path]) -> Cell:
+    """One cell."""
+    job = calm(world, f"from-{before}-to-{after}")
+    shutil.copytree(calm(world, f"stopped-{before}").output, job.output)
     began_s = time.time()
-    second = start(config)
-    wait_for(lambda: len(lines(job, "metrics.jsonl")) > steps, second)
-    stop(second)
-    line, resumed = lines(job, "metrics.jsonl")[steps], events(job, "resume")[0]
-    at = datetime.fromisoformat(resumed["time"]).timestamp()
-    stalls = sorted(line["stall_s"] for line in lines(job, "metrics.jsonl"))[-checkpoints:]
-    stall_s = statistics.median(stalls)
-    plain_s = torch_save_s(state, config.parent)
-    return {
-        "ours": round(stall_s, 3),
-        "theirs": round(plain_s, 3),
-        "ratio": round(plain_s / stall_s, 1),
-        "unit": f"s that training stands still for a checkpoint of {size_gb(state):.2f} GB, against torch.save",
-        "same_result": True,  # the restart below went on from it
-        "stalls_s": stalls,
-        "stall_share_at_default_interval": round(stall_s / DEFAULT_EVERY_S, 5),
-        "seconds_to_next_step": round(line["ended_s"] - began_s, 2),
-        "of_these_start_of_process": round(at - float(resumed["restore_s"]) - began_s, 2),
-        "of_these_restore": resumed["restore_s"],
-        "of_these_loader": round(line["data_s"], 4),
-        "of_these_first_step": round(line["step_s"], 2),
-    }
+    run(job, after)
+    ours, theirs = (read_lines(path / "metrics.jsonl") for path in (job.output, whole[after]))
+    first = next(line["step"] for line in read_lines(job.output / "events.jsonl") if line["event"] == "resume")
+    return Cell(
+        before=before,
+        after=after,
+        next_step_s=ours[first]["ended_s"] - began_s,
+        same_sequences=[line["digest"] for line in ours] == [line["digest"] for line in theirs],
+        loss_apart=max(abs(a["loss"] - b["loss"]) / b["loss"] for a, b in zip(ours, theirs, strict=True)),
+        same_bits=weights(job.output) == weights(whole[after]) != "",
+    )
 
 
-def start(config: Path) -> subprocess.Popen[bytes]:
-    """The trainer, with one rank."""
-    command = [sys.executable, "-m", "trainer", "--config", str(config)]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def measure(world: World, preset: str) -> Cost:
+    """Three checkpoints of a large model, and one restart."""
+    job = world.job("large", checkpoint_every_s=1e-3, microbatch_sequences=4)
+    job = replace(job, config=replace(job.config, model=ModelConfig(preset=preset)))
+    events, metrics = job.output / "events.jsonl", job.output / "metrics.jsonl"
+    run(job, 1, stop=lambda: sum(line["event"] == "checkpoint" for line in read_lines(events)) >= 3)
+    lines = read_lines(metrics)
+    saved = sum(line["event"] == "checkpoint" for line in read_lines(events))
+    began_s = time.time()
+    run(job, 1, stop=lambda: len(read_lines(metrics)) > len(lines))
+    restart = next(line for line in read_lines(events) if line["event"] == "resume")
+    first = read_lines(metrics)[restart["step"]]
+    checkpoint = max((job.output / "checkpoints").glob("step-*"))
+    stall_s = sum(line["stall_s"] for line in lines) / saved
+    return Cost(
+        preset=preset,
+        parameters=ModelConfig(preset=preset).shape.num_parameters(world.mixture.vocab_size),
+        checkpoint_bytes=sum(path.stat().st_size for path in checkpoint.iterdir()),
+        stall_s=stall_s,
+        stall_share=stall_s / Place().checkpoint_every_s,
+        next_step_s=first["ended_s"] - began_s,
+        restore_s=restart["restore_s"],
+        loader_s=first["data_s"],
+        step_s=first["step_s"],
+    )
 
 
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask it to leave a checkpoint and end."""
-    process.send_signal(signal.SIGTERM)
-    code = process.wait(timeout=300)
-    if code != EXIT_PREEMPTED:
-        sys.exit(f"the trainer ended with {code} where {EXIT_PREEMPTED} was expected.")
+def run(job: TrainJob, processes: int, *, stop_after: int = 0, stop: Callable[[], object] | None = None) -> None:
+    """Train to the end, or until it is time to stop, with a checkpoint."""
+    config = job.output.with_suffix(".json")
+    save_job(job, config)
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "PYTHONWARNINGS": "ignore"}
+    if stop_after:
+        stop = lambda: len(read_lines(job.output / "metrics.jsonl")) >= stop_after  # noqa: E731
+    with job.output.with_suffix(".log").open("ab") as log:
+        process = subprocess.Popen(
+            [*launcher, "-m", "trainer", "--config", str(config)], cwd=ROOT, env=env, stdout=log, stderr=log
+        )
+        try:
+            if stop is not None:
+                wait_until(stop, 300)
+                process.terminate()
+            process.wait(300)
+        finally:
+            process.kill()
+            process.wait()
+    if stop is None and not (job.output / "done.json").is_file():
+        raise RuntimeError(f"a run failed: {config.with_suffix('.log').read_text()[-2000:]}")
 
 
-def wait_for(done: Any, process: subprocess.Popen[bytes]) -> None:
-    """Until it is so; ends with the process."""
-    while not done():
-        if process.poll() is not None:
-            sys.exit(f"the trainer ended early with {process.returncode}.")
-        time.sleep(POLL_S)
+def tables(cells: list[Cell], cost: Cost) -> str:
+    """Both in Markdown."""
+    lines = [
+        "| from \\ to | " + " | ".join(f"{size} processes" for size in SIZES) + " |",
+        "|---|" + "---|" * len(SIZES),
+    ]
+    for before in SIZES:
+        row = [told(cell) for cell in cells if cell.before == before]
+        lines.append(f"| {before} | " + " | ".join(row) + " |")
+    megabytes = cost.checkpoint_bytes / 1e6
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"| {cost.preset}, {cost.parameters / 1e6:.0f}M parameters, {megabytes:,.0f} MB a checkpoint | |",
+            "|---|---:|",
+            f"| training stands still for a checkpoint | {cost.stall_s:.2f} s |",
+            f"| of the default interval of {Place().checkpoint_every_s:.0f} s | {cost.stall_share:.2%} |",
+            f"| restart, from the command to the end of the next step | {cost.next_step_s:.1f} s |",
+            f"| of which checking and loading the checkpoint | {cost.restore_s:.2f} s |",
+            f"| of which the loader | {cost.loader_s:.3f} s |",
+            f"| of which the step itself | {cost.step_s:.2f} s |",
+            "",
+            f"By `python -m bench.resume`, {date.today()}, torch {torch.__version__}, {platform.machine()}, "
+            f"{os.cpu_count()} cores.",
+        ]
+    )
 
 
-def lines(job: TrainJob, name: str) -> list[dict[str, Any]]:
-    """Whole lines of a record."""
-    path = job.output / name
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.is_file() else []
-
-
-def events(job: TrainJob, kind: str) -> list[dict[str, Any]]:
-    """The events of a kind."""
-    return [event for event in lines(job, "events.jsonl") if event["event"] == kind]
-
-
-def newest(job: TrainJob) -> Path:
-    """The newest checkpoint."""
-    directory = job.output / "checkpoints"
-    return directory / (directory / "LATEST").read_text().strip()
-
-
-def size_gb(checkpoint: Path) -> float:
-    """Of its tensors."""
-    return sum(path.stat().st_size for path in checkpoint.glob("*.safetensors")) / 1e9
-
-
-def torch_save_s(checkpoint: Path, folder: Path) -> float:
-    """Seconds to write as many bytes with torch.save, and flush them."""
-    tensors = {number: torch.ones(2**20) for number in range(int(size_gb(checkpoint) * 1e9 / 2**22))}
-    began_s = time.perf_counter()
-    with (folder / "plain.pt").open("wb") as file:
-        torch.save(tensors, file)
-        file.flush()
-        os.fsync(file.fileno())
-    return time.perf_counter() - began_s
+def told(cell: Cell) -> str:
+    """A cell in a few words."""
+    sequences = "same sequences" if cell.same_sequences else "OTHER SEQUENCES"
+    bits = "same bits" if cell.same_bits else f"loss to {cell.loss_apart:.0e}"
+    return f"{sequences}, {bits}, {cell.next_step_s:.1f} s"
 
 
 if __name__ == "__main__":

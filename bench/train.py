@@ -28,7 +28,7 @@ import transformers
 
 from bench.trainworld import make_job
 from trainer.flops import PEAK_FLOPS
-from trainer.job import Recompute, save_job
+from trainer.job import Attention, Recompute, save_job
 
 CONTENDERS = ("ours", "trainer", "plain", "smeared")
 SHOWN = {
@@ -53,6 +53,7 @@ class Setting:
     steps: int = 20
     activation_checkpointing: Recompute = "none"
     precision: Literal["bf16", "fp32"] = "bf16"
+    attention: Literal["auto", Attention] = "auto"  # of ours
 
     @property
     def batch_tokens(self) -> int:
@@ -67,7 +68,7 @@ TABLE = (
     Setting("llama-3b", 4096, 16, 4, steps=12),
 )
 ON_CUDA = TABLE[0]
-ON_CPU = Setting("llama-10m", 512, 8, 4, steps=15, precision="fp32")
+ON_CPU = Setting("llama-10m", 512, 4, 2, steps=15, precision="fp32")
 
 
 def main() -> None:
@@ -106,6 +107,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--activation-checkpointing", choices=("none", "selective", "full"))
     parser.add_argument("--precision", choices=("bf16", "fp32"))
+    parser.add_argument("--attention", choices=("documents", "flex_attention", "sdpa"), help="of ours")
     return parser.parse_args()
 
 

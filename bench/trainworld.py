@@ -52,6 +52,7 @@ def make_job(setting: Any, folder: Path) -> TrainJob:
         place=Place(
             microbatch_sequences=setting.microbatch_sequences,
             activation_checkpointing=setting.activation_checkpointing,
+            attention=setting.attention,
             checkpoint_every_s=3600,
         ),
     )

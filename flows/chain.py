@@ -59,7 +59,8 @@ def build_model(recipe: Recipe, materials: Materials, make: Make) -> Output:
         for name in recipe.mixed_sources
     }
     mixture = make(mix, recipe.mix, {"tokenizer": tokenizer, **tokens})
-    weights = {"init_from": materials.init_from} if materials.init_from else {}
+    given = {"init_from": materials.init_from, "trunk": materials.trunk}
+    weights = {name: part for name, part in given.items() if part is not None}
     watched_by = watched_text(recipe, corpora, tokenizer, make)
     train_inputs = {"mixture": mixture.part(), "tokenizer": tokenizer, **tokens, **weights, **watched_by}
     model = make(train, recipe.train_config(), train_inputs).part("model")

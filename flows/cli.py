@@ -207,7 +207,10 @@ def why(
 
 @app.command()
 def thresholds(recipe: RecipeName, settings: Settings = None, store: StorePath = STORE, as_json: Json = False) -> None:
-    """Say how many documents each threshold of the filter would drop, from numbers alone: try others with `--set`."""
+    """Say how many documents each threshold of the filter would drop, from numbers alone: try others with `--set`.
+
+    Thresholds that drop nothing are left out of the table; `--json` has them all.
+    """
     from domainlm.flows.thresholds import threshold_rows
     from domainlm.tasks.store import Store
 
@@ -216,7 +219,7 @@ def thresholds(recipe: RecipeName, settings: Settings = None, store: StorePath =
     if as_json:
         out.print_json(data=rows)
     else:
-        print_rows(rows)
+        print_rows([row for row in rows if row["drops"] or row["rule"] == "all"])
 
 
 @app.command()

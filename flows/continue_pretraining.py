@@ -48,7 +48,8 @@ def continuation(recipe: Recipe, *, approved_only: bool = False) -> Recipe:
     """The recipe with the newest published (or approved) weights, and their tokenizer, to start from."""
     if recipe.train.init_from is not None:
         return recipe
-    train = replace(recipe.train, init_from=f"{APPROVED if approved_only else PUBLISHED}{recipe.name}", model=None)
+    init_from = f"{APPROVED if approved_only else PUBLISHED}{recipe.name}"
+    train = replace(recipe.train, init_from=init_from, model=None, trunk=None)
     return recipe.model_copy(update={"train": train, "tokenizer": None})
 
 

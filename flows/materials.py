@@ -11,10 +11,12 @@ from pathlib import Path
 from domainlm.eval.benchmarks import load_questions
 from domainlm.flows.approval import newest_approved
 from domainlm.flows.recipe import Recipe, Source
+from domainlm.flows.show import newest
 from domainlm.tasks.manifest import Part, outside
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.source_files import find_files
 from domainlm.tasks.store import Store
+from domainlm.trainer.job import STATE
 
 PUBLISHED, APPROVED = "published:", "approved:"
 
@@ -26,6 +28,7 @@ class Materials:
     files: Mapping[str, Part]
     benchmarks: Mapping[str, Part]
     init_from: Part | None
+    trunk: Part | None = None
 
 
 def gather(recipe: Recipe, runtime: Runtime) -> Materials:
@@ -35,6 +38,7 @@ def gather(recipe: Recipe, runtime: Runtime) -> Materials:
         files={source.name: source_files(source, data) for source in recipe.sources if source.path is not None},
         benchmarks=benchmark_files(recipe, data),
         init_from=first_weights(recipe, runtime) if recipe.train.init_from else None,
+        trunk=find_trunk(recipe.train.trunk, recipe, runtime) if recipe.train.trunk else None,
     )
 
 
@@ -61,6 +65,19 @@ def benchmark_files(recipe: Recipe, data: Path) -> dict[str, Part]:
 def first_weights(recipe: Recipe, runtime: Runtime) -> Part:
     """The Hugging Face directory that training continues from."""
     return find_model(recipe.train.init_from or "", recipe, runtime, asked_by="train.init_from")
+
+
+def find_trunk(name: str, recipe: Recipe, runtime: Runtime) -> Part:
+    """The state at the end of a recipe's newest published run at a flat rate."""
+    store = Store(runtime.store / recipe.domain)
+    _newest_published(name, recipe, runtime, asked_by="train.trunk")
+    try:
+        return newest(store, name).stages["train"].part(STATE)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"train.trunk: the newest model of recipe {name!r} was trained to its end and has left no state to go on "
+            f"from ({error}). A trunk has `schedule: {{name: constant}}`."
+        ) from error
 
 
 def find_model(wanted: str, recipe: Recipe, runtime: Runtime, *, asked_by: str) -> Part:

@@ -76,6 +76,9 @@ class TrainRecipe(TrainConfig):
     """Weights to continue from: a Hugging Face directory below the data directory, or `published:RECIPE` for the newest
     model that a recipe of the same domain has published, or `approved:RECIPE` for the newest one that a person has
     approved. Its tokenizer is used. Null trains from scratch."""
+    trunk: str | None = None
+    """Recipe of the same domain whose published run, of schedule `constant`, this one goes on from: the same training
+    but for a larger `mix.token_budget`, which counts the trunk's tokens too, and the schedule. Null begins anew."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

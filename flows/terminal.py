@@ -20,7 +20,7 @@ class TerminalView:
         self.bar = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
+            BarColumn(bar_width=16),
             TextColumn("{task.fields[figures]}"),
             TimeElapsedColumn(),
             console=console,
@@ -42,9 +42,9 @@ class TerminalView:
         self.bar.reset(self.running, description=name, visible=True, figures="", total=None)
 
     def moved(self, progress: stage_progress.Progress) -> None:
-        """Move the bar."""
+        """Move the bar; what there is to say beside it is a line below."""
         figures = f"{progress.done:,.0f} of {progress.total:,.0f} {progress.unit}"
-        note = f"  {progress.note}" if progress.note else ""
+        note = f"\n{progress.note}" if progress.note else ""
         self.bar.update(self.running, completed=progress.done, total=progress.total, figures=figures + note)
 
     def finished(self, name: str, sealed: Sealed, *, reused: bool) -> None:

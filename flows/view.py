@@ -5,7 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol
+from uuid import UUID
 
+import httpx
+from prefect.artifacts import create_progress_artifact, update_progress_artifact
+from prefect.exceptions import PrefectException
 from prefect.logging import get_run_logger
 
 from domainlm.tasks.progress import Progress
@@ -43,26 +47,44 @@ class View(Protocol):
 
 
 class RunLogView:
-    """Writes to the log of the Prefect run, sparingly."""
+    """Writes to the log of the Prefect run, sparingly, and keeps a progress bar on its page."""
 
     def __init__(self) -> None:
         self.name = ""
         self.logged_s = 0.0
+        self.bar: UUID | None = None
 
     def started(self, name: str) -> None:
         """Remember what runs."""
-        self.name, self.logged_s = name, time.monotonic()
+        self.name, self.logged_s, self.bar = name, time.monotonic(), None
 
     def moved(self, progress: Progress) -> None:
-        """One line every `LOG_INTERVAL_S`."""
-        if time.monotonic() - self.logged_s >= LOG_INTERVAL_S:
-            self.logged_s = time.monotonic()
-            note = f", {progress.note}" if progress.note else ""
-            get_run_logger().info(f"{self.name}: {progress.done:,.0f} of {progress.total:,.0f} {progress.unit}{note}")
+        """One line every `LOG_INTERVAL_S`, and the bar with it."""
+        if time.monotonic() - self.logged_s < LOG_INTERVAL_S:
+            return
+        self.logged_s = time.monotonic()
+        note = f", {progress.note}" if progress.note else ""
+        line = f"{self.name}: {progress.done:,.0f} of {progress.total:,.0f} {progress.unit}{note}"
+        get_run_logger().info(line)
+        self._show(100 * progress.done / progress.total, line)
 
     def finished(self, name: str, sealed: Sealed, *, reused: bool) -> None:
         """One line a stage."""
+        if self.bar is not None:
+            self._show(100.0, f"{name}: built {sealed.path.name}")
         get_run_logger().info(f"{name}: {'reused' if reused else 'built'} {sealed.path.name}: {summary(sealed)}")
+
+    def _show(self, percent: float, line: str) -> None:
+        try:
+            if self.bar is None:
+                key = f"progress-{self.name.replace('.', '-').replace('_', '-')}"
+                made = create_progress_artifact(percent, key=key, description=line)
+                assert isinstance(made, UUID)  # a coroutine only where there is an event loop
+                self.bar = made
+            else:
+                update_progress_artifact(self.bar, percent, description=line)
+        except (httpx.HTTPError, PrefectException) as error:  # a server that is away stops no training
+            get_run_logger().warning(f"the progress of {self.name} could not be shown: {error}")
 
 
 def summary(sealed: Sealed) -> str:

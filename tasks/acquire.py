@@ -18,7 +18,6 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, Self
 
-import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from domainlm.tasks.document_shards import EmptyCorpus, run_shards
@@ -35,6 +34,7 @@ from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.source_files import dealt, local_files
 from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.store import write_atomically
+from domainlm.tasks.tables import open_parquet
 
 SHOWN_DEAD_LETTERS = 5
 RESOLVED = "resolved.json"
@@ -205,7 +205,7 @@ def _check_budget(config: AcquireConfig, out: Path, dead_letters: int, entered: 
 
 
 def _first_letters(path: Path) -> Sequence[str]:
-    with pq.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         batch = next(file.iter_batches(SHOWN_DEAD_LETTERS, columns=["file", "offset", "reason"]))
         return [f"{row['file']}#{row['offset']} {row['reason']}" for row in batch.to_pylist()]
 

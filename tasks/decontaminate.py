@@ -37,6 +37,7 @@ from domainlm.tasks.question_report import QuestionReport
 from domainlm.tasks.ragged import save_array
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
+from domainlm.tasks.tables import open_parquet
 
 FATES = ("kept", "held_out", "contaminated")
 FIND_ROWS = 64  # documents searched at a time: as fast as more, and a few MB of full texts
@@ -199,7 +200,7 @@ def _writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
 
 
 def _batches(documents: Part, shard: int, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
-    with pq.ParquetFile(documents.paths()[shard]) as file:
+    with open_parquet(documents.paths()[shard]) as file:
         yield from file.iter_batches(batch_size=rows, columns=columns)
 
 

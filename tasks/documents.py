@@ -13,6 +13,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from domainlm.tasks.tables import open_parquet
+
 UNKNOWN_LICENSE = "unknown"
 ROW_GROUP_ROWS = 1_000  # small enough that a reader holds a few MB, large enough for zstd
 
@@ -111,7 +113,7 @@ def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> int:
 
 def read_documents(path: Path) -> Iterator[Document]:
     """Documents of one Parquet file, in order, one row group in memory at a time."""
-    with pq.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS):
             for row in batch.to_pylist():
                 yield Document(**row)
@@ -119,7 +121,7 @@ def read_documents(path: Path) -> Iterator[Document]:
 
 def read_verdicts(path: Path) -> Iterator[Verdict]:
     """Verdicts of one Parquet file, in order."""
-    with pq.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS):
             for row in batch.to_pylist():
                 yield Verdict(**row)

@@ -11,7 +11,7 @@ would leave tokens on the way to longer ones that hardly occur: of 4,096 learned
 
 import itertools
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,7 +60,8 @@ def with_words(base: Mapping[str, Any], words: Iterable[Pieces], first_id: int) 
     return {**base, "model": {**model, "vocab": {**vocabulary, **new}, "ignore_merges": True}}
 
 
-def _cut_words(ids: list[int], word_ids: list[int]) -> Iterator[Pieces]:
+def _cut_words(ids: Sequence[int], word_ids: Sequence[int | None]) -> Iterator[Pieces]:
+    """Without special tokens every token has a word."""
     starts = np.flatnonzero(np.diff(np.array(word_ids, np.int64), prepend=-1))
     ends = np.append(starts[1:], len(ids))
     several = ends - starts > 1

@@ -95,7 +95,9 @@ def _installed(asked: Presidio) -> Path:
     for place in places:
         if (place / name).is_dir():
             return place / name
-    others = [found.name.removeprefix(f"{asked.model}-") for place in places for found in place.glob(f"{asked.model}-*")]
+    others = [
+        found.name.removeprefix(f"{asked.model}-") for place in places for found in place.glob(f"{asked.model}-*")
+    ]
     raise MissingModel(
         f"the spaCy model {asked.model} {asked.version} is not installed (versions found: "
         f"{', '.join(sorted(others)) or 'none'}). spaCy's own: pip install {WHEELS}/{name}/{name}-py3-none-any.whl"
@@ -111,4 +113,3 @@ def _chunks(text: str) -> Iterator[tuple[int, str]]:
             end = next((cut + 1 for mark in "\n " if (cut := text.rfind(mark, start, end)) > start), end)
         yield start, text[start:end]
         start = end
-

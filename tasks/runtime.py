@@ -22,6 +22,25 @@ class SlurmSettings(BaseModel):
     )
 
 
+class TrainingNodes(BaseModel):
+    """The nodes that training runs on, all of which see the store under the same path."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Training nodes")
+
+    nodes: str = Field(
+        title="Nodes", pattern=r"^[1-9]\d*(:[1-9]\d*)?$", description="`4`, or `3:4` to go on with three."
+    )
+    rendezvous: str = Field(
+        title="Rendezvous", pattern=r"^[^:\s]+:\d+$", description="host:port where they meet; it must not be lost."
+    )
+    launcher: tuple[str, ...] = Field(
+        (),
+        title="Launcher",
+        description="What runs the command after it once on each node: `[srun, --ntasks-per-node=1]`. Empty: this "
+        "node alone, and the others are started by other means.",
+    )
+
+
 class Runtime(BaseModel):
     """Paths, workers, processes, devices: where and how wide, never what."""
 
@@ -73,6 +92,18 @@ class Runtime(BaseModel):
     max_restarts: int = Field(
         3, ge=0, title="Restarts", description="Restarts of training after crashes without a new checkpoint in between."
     )
+    training: TrainingNodes | None = Field(
+        None, title="Training nodes", description="Training on several nodes; null for this one."
+    )
+    tracker: Literal["mlflow", "wandb"] | None = Field(
+        None, title="Tracker", description="Where training is shown, beside Prefect."
+    )
+    tracker_to: str | None = Field(
+        None,
+        title="Tracker address",
+        description="MLflow's tracking URI or W&B's server; null keeps all on this machine, in the store.",
+    )
+    tracker_project: str = Field("domainlm", title="Tracker project", description="Experiment or project there.")
     held_out_tokens: PositiveInt = Field(
         100_000, title="Held-out tokens", description="Of each source, that training is watched by, at most."
     )
@@ -91,4 +122,6 @@ class Runtime(BaseModel):
                 if self.slurm is None
                 else f"`slurm` has no effect with executor: {self.executor}."
             )
+        if self.tracker_to is not None and self.tracker is None:
+            raise ValueError("`tracker_to` has no effect without `tracker`: mlflow or wandb.")
         return self

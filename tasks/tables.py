@@ -16,9 +16,14 @@ BATCH_BYTES = 8 << 20
 BATCH_ROWS = 1_000
 
 
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """A file to read in batches. pyarrow's default, `pre_buffer`, would hold the columns of all of it meanwhile."""
+    return pq.ParquetFile(path, pre_buffer=False)
+
+
 def bounded_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of a file in order; `columns` must name `text`, or be None for all."""
-    with pq.ParquetFile(path, pre_buffer=False) as file:
+    with open_parquet(path) as file:
         for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
             ends = np.cumsum(pc.binary_length(batch["text"]).to_numpy().astype(np.int64))
             start = 0

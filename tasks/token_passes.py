@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from domainlm.tasks.encoder import CannotServe, EncoderName, checked_slices, differing, load_encoder
+from domainlm.tasks.tables import open_parquet
 from domainlm.tasks.token_columns import gather, hashes, joined, with_ends
 from domainlm.trainer.shards import ShardColumns, ShardHeader, write_columns
 
@@ -119,7 +120,7 @@ def cut_pieces(files: Sequence[Path]) -> tuple[tuple[Rows, ...], ...]:
 def read_batches(piece: Sequence[Rows]) -> Iterator[pa.RecordBatch]:
     """The documents of a piece, a few at a time."""
     for rows in piece:
-        with pq.ParquetFile(rows.path) as file:
+        with open_parquet(rows.path) as file:
             columns = ["doc_id", "source", "license", "text"]
             yield from file.iter_batches(BATCH_DOCUMENTS, row_groups=rows.groups, columns=columns)
 

@@ -4,8 +4,10 @@ In:  mixture           mixture.json
      tokenizer         files of the tokenizer directory
      corpus.<source>   token shards, one directory for each corpus of the mixture
      init_from         a Hugging Face directory to continue from (only where the config has no `model`)
+     trunk             the state of a run at a flat rate that this one goes on from
      held_out          text to look at while training (`tokenize_held_out`); it decides no byte, so it is in no key
 Out: model/            a Hugging Face directory: config.json, model.safetensors, generation_config.json, tokenizer
+     state/            of a run with schedule `constant`: weights and moments, for others to go on from
 Records (evidence, not content): train.json, train.log, metrics.jsonl, held_out.jsonl, events.jsonl, checkpoints/,
 done.json, and where there was trouble skipped.json, quarantine.jsonl (documents that a loss spike was traced to),
 microbatch.json
@@ -14,6 +16,7 @@ A run that was stopped or killed goes on from its last checkpoint when the stage
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from domainlm.tasks import progress
@@ -24,12 +27,13 @@ from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.tokenize import tokenizer_directory
 from domainlm.trainer.config import TrainConfig
-from domainlm.trainer.job import EXIT_PREEMPTED, HeldOutJob, Place, TrainJob, outcome, save_job
+from domainlm.trainer.job import EXIT_PREEMPTED, STATE, HeldOutJob, Place, TrainJob, outcome, save_job
 from domainlm.trainer.launch import Launch, unattended_command
 from domainlm.trainer.ledger import Accounting, Ledger
 from domainlm.trainer.mixture import Mixture, load_mixture
 from domainlm.trainer.skips import untrained_steps
 from domainlm.trainer.status import read_status
+from domainlm.trainer.trackers import Tracking
 
 RECORDS = (
     "train.json",
@@ -46,10 +50,12 @@ RECORDS = (
     "skipped.json",
     "quarantine.jsonl",
     "crash-report.json",
+    "tracker.log",
+    "tracking",
 )
 
 
-@stage(version=1, disk_factor=0.5, resumes=True)
+@stage(version=2, disk_factor=0.5, resumes=True)
 def train(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
     """Train to the end of the token budget, or raise `Preempted` with a checkpoint to go on from."""
     job = make_job(config, inputs, out, runtime)
@@ -62,7 +68,7 @@ def train(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -> B
     trained = {f"tokens.{corpus.corpus}": corpus.trained_tokens for corpus in accounting.corpora}
     last = last_object(out / "metrics.jsonl", "loss") or {}
     loss = {} if last.get("loss") is None else {"last_loss": float(str(last["loss"]))}
-    names = ("tokens", "skipped_tokens", "steps", "seconds", "parameters", "skipped_steps")
+    names = ("tokens", "skipped_tokens", "trunk_tokens", "steps", "seconds", "parameters", "skipped_steps")
     figures = {name: done[name] for name in names}
     return Books(counts={**figures, **loss, **trained}, records=RECORDS)
 
@@ -76,6 +82,7 @@ def make_job(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -
         corpora={name: corpora[name].resolve() for name in sorted(corpora)},
         tokenizer=tokenizer_directory(inputs).resolve(),
         init_from=model_directory(inputs, "init_from").resolve() if "init_from" in inputs else None,
+        trunk=(inputs["trunk"].root / STATE).resolve() if "trunk" in inputs else None,
         output=out.resolve(),
         held_out=held_out_job(inputs, runtime),
         place=Place(
@@ -106,8 +113,9 @@ def held_out_job(inputs: Inputs, runtime: Runtime) -> HeldOutJob | None:
 def run(job: TrainJob, mixture: Mixture, runtime: Runtime) -> None:
     """One unattended run, with all the restarts that it takes."""
     save_job(job, job.output / "train.json")
-    launch = Launch(processes=runtime.processes, max_restarts=runtime.max_restarts)
-    command = unattended_command(job.output / "train.json", launch)
+    config, launch = job.output / "train.json", make_launch(job, runtime)
+    launcher = runtime.training.launcher if runtime.training else ()
+    command = [*launcher, *unattended_command(config, launch)]
     log = job.output / "train.log"
     code = run_program(
         "training", command, log=log, runtime=runtime, on_poll=lambda: report_progress(job.output, mixture)
@@ -123,6 +131,22 @@ def run(job: TrainJob, mixture: Mixture, runtime: Runtime) -> None:
     if ended == "failed":
         raise failure("training", code, log)
     report_progress(job.output, mixture)
+
+
+def make_launch(job: TrainJob, runtime: Runtime) -> Launch:
+    """On how many nodes, with how many processes, shown where.
+
+    Raises:
+        ValueError: the tracker is not installed.
+    """
+    tracking = None
+    if runtime.tracker is not None:
+        local = None if runtime.tracker_to else runtime.store.resolve() / "tracking"
+        name = job.output.name.removesuffix(".partial")
+        tracking = Tracking(runtime.tracker, runtime.tracker_to, runtime.tracker_project, name, local)
+    launch = Launch(processes=runtime.processes, max_restarts=runtime.max_restarts, tracking=tracking)
+    spread = runtime.training
+    return replace(launch, nodes=spread.nodes, rendezvous=spread.rendezvous) if spread else launch
 
 
 def report_progress(output: Path, mixture: Mixture) -> None:

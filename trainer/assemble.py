@@ -24,10 +24,10 @@ from .model import (
     LanguageModel,
     TensorSource,
     build_on_meta,
+    fresh_config,
     fresh_weights,
     given_config,
     given_weights,
-    llama_config,
     materialise,
     without_dropout,
 )
@@ -35,6 +35,7 @@ from .optimizer import ShardedOptimizer
 from .ranks import Ranks
 from .sampler import Sampler
 from .shards import ShardHeader
+from .trunk import check_trunk, trunk_digest
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,14 @@ def assemble(job: TrainJob, ranks: Ranks) -> Parts:
     hf_config = without_dropout(model_config(job, preflight.check_tokens(mixture, streams)))
     preflight.check_model(mixture, hf_config, job)
     preflight.verify_shards(mixture, job.corpora, ranks, record=job.output / "verified.json")
+    identity = _identity(job, mixture)
+    if job.trunk is not None:
+        check_trunk(job.trunk, identity, mixture, job.config)
     loader = Loader(Sampler(mixture), streams, rank=ranks.rank, num_ranks=ranks.num_ranks)
     initial = partial(initial_weights, job, hf_config)
     model = sharded_model(job, ranks, hf_config, initial())
     optimizer = ShardedOptimizer(model, job.config.optimizer)
-    return Parts(mixture, loader, hf_config, model, optimizer, initial, _identity(job, mixture))
+    return Parts(mixture, loader, hf_config, model, optimizer, initial, identity)
 
 
 def model_config(job: TrainJob, header: ShardHeader) -> PreTrainedConfig:
@@ -81,7 +85,7 @@ def model_config(job: TrainJob, header: ShardHeader) -> PreTrainedConfig:
         if extension_of(job) is not None:  # rows that the base has beyond its tokenizer stay
             config.vocab_size = max(config.vocab_size, header.vocab_size)
         return config
-    return llama_config(job.config.model, vocab_size=header.vocab_size, bos_id=header.bos_id, eos_id=header.eos_id)
+    return fresh_config(job.config.model, vocab_size=header.vocab_size, bos_id=header.bos_id, eos_id=header.eos_id)
 
 
 def initial_weights(job: TrainJob, hf_config: PreTrainedConfig) -> TensorSource:
@@ -99,7 +103,7 @@ def extension_of(job: TrainJob) -> Extension | None:
 def sharded_model(job: TrainJob, ranks: Ranks, hf_config: PreTrainedConfig, source: TensorSource) -> LanguageModel:
     """The model with its memory on this rank's device."""
     place, bf16 = job.place, job.config.precision == "bf16"
-    attention = attention_for(hf_config, ranks.device, bf16=bf16) if place.attention == "auto" else place.attention
+    attention = attention_for(hf_config, ranks.device, bf16=bf16, asked=place.attention)
     model = build_on_meta(hf_config, z_loss=job.config.z_loss, attention=attention)
     recompute_activations(model, place.activation_checkpointing)
     if place.compile == "always" or (place.compile == "auto" and ranks.device.type == "cuda"):
@@ -119,6 +123,7 @@ def _identity(job: TrainJob, mixture: Mixture) -> dict[str, Any]:
         "config": config,
         "mixture": {**values, "corpora_sha256": hashlib.sha256(corpora.encode()).hexdigest()},
         "init_from": None if job.init_from is None else _directory_digest(job.init_from),
+        "trunk": trunk_digest(job.trunk),
     }
 
 

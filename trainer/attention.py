@@ -14,7 +14,7 @@ Shape legend: B sequences, T tokens, N = B*T, H heads, K key heads, D head size,
 """
 
 import inspect
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +33,23 @@ LARGEST_HEAD = 256
 VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)  # torch 2.12 brought `enable_gqa`
 
 
-def attention_for(config: PreTrainedConfig, device: torch.device, *, bf16: bool) -> Attention:
-    """The fastest attention that computes what the family means, on this device."""
+def attention_for(
+    config: PreTrainedConfig, device: torch.device, *, bf16: bool, asked: Literal["auto", Attention] = "auto"
+) -> Attention:
+    """The attention that was asked for, or the fastest that computes what the family means, on this device.
+
+    Raises:
+        ValueError: document attention was asked for, but would compute something else.
+    """
+    if asked == "flex_attention" or asked == "sdpa":
+        return asked
     if _masks_by_documents_alone(config) and (device.type == "cpu" or _varlen_takes(config, device, bf16=bf16)):
         return "documents"
+    if asked == "documents":
+        raise ValueError(
+            f"place.attention is 'documents', but {config.model_type} masks otherwise as it is configured, or the "
+            f"kernels of {device.type} do not take its heads in this precision; take 'auto'."
+        )
     if device.type == "cuda" and AutoModelForCausalLM._model_mapping[type(config)]._supports_flex_attn:
         return "flex_attention"
     return "sdpa"

@@ -157,9 +157,11 @@ class Checkpointer:
         self.ranks.barrier()
 
     def load_latest(
-        self, optimizer: ShardedOptimizer, identity: Json, *, on_damaged: Callable[[Path, str], None]
+        self, optimizer: ShardedOptimizer, identity: Json | None, *, on_damaged: Callable[[Path, str], None]
     ) -> State | None:
         """Load the newest checkpoint whose bytes are right into parameters and moments; None if there is none.
+
+        It must have the `identity`, where one is given.
 
         Those found damaged on the way are set aside as `damaged-step-...`.
 
@@ -174,7 +176,8 @@ class Checkpointer:
                     path.rename(path.with_name(f"damaged-{path.name}"))  # so that it takes no place among those kept
                 continue
             state = _read_state(path)
-            _check_identity(path, state.identity, identity)
+            if identity is not None:
+                _check_identity(path, state.identity, identity)
             load(path, optimizer)
             optimizer.num_updates = state.num_updates
             return state
@@ -238,14 +241,19 @@ def _name(step: int) -> str:
 
 
 def _check_identity(path: Path, found: Json, wanted: Json) -> None:
-    before, now = _flat(found), _flat(wanted)
-    changed = [f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in sorted(before.keys() | now.keys())
-               if before.get(key) != now.get(key)]  # fmt: skip
+    changed = differences(found, wanted)
     if changed:
         raise ValueError(
             f"checkpoint {path} belongs to another run: {'; '.join(changed)}. Give another `output` directory, "
             f"restore the config, or delete {path.parent} to start again."
         )
+
+
+def differences(found: Json, wanted: Json) -> list[str]:
+    """What differs between two identities, a text each that begins with its path."""
+    before, now = _flat(found), _flat(wanted)
+    paths = sorted(before.keys() | now.keys())
+    return [f"{p} was {before.get(p)!r} and is {now.get(p)!r}" for p in paths if before.get(p) != now.get(p)]
 
 
 def _flat(value: Json, prefix: str = "") -> Json:

@@ -11,33 +11,38 @@ from typing import Any, ClassVar, Literal
 
 from .strict import check_bounds
 
+Family = Literal["llama", "qwen3"]
+
 _STRICT = {"extra": "forbid", "use_attribute_docstrings": True}
 
 
 @dataclass(frozen=True)
 class ModelShape:
-    """The sizes of a Llama decoder, all given."""
+    """The sizes of a decoder, all given. Qwen3 is Llama with queries and keys normalised in each head."""
 
+    family: Family
     layers: int
     width: int
     heads: int
     kv_heads: int
+    head_width: int
     mlp_width: int
     tie_embeddings: bool
     rope_theta: float
     max_positions: int
 
     def __post_init__(self) -> None:
-        if self.width % self.heads or self.heads % self.kv_heads or (self.width // self.heads) % 2:
+        if self.heads % self.kv_heads or self.head_width % 2:
             raise ValueError(
-                f"width {self.width}, heads {self.heads}, kv_heads {self.kv_heads} do not fit: width must be a "
-                f"multiple of heads, heads of kv_heads, and width / heads must be even."
+                f"heads {self.heads}, kv_heads {self.kv_heads}, head_width {self.head_width} do not fit: heads must be "
+                f"a multiple of kv_heads, and head_width must be even."
             )
 
     def num_parameters(self, vocab_size: int) -> int:
         """Parameters of the model with a vocabulary."""
-        kv_width = self.width // self.heads * self.kv_heads
-        layer = 2 * self.width * (self.width + kv_width) + 3 * self.width * self.mlp_width + 2 * self.width
+        attention = 2 * self.width * self.head_width * (self.heads + self.kv_heads)
+        norms = 2 * self.width + (2 * self.head_width if self.family == "qwen3" else 0)
+        layer = attention + 3 * self.width * self.mlp_width + norms
         embeddings = vocab_size * self.width * (1 if self.tie_embeddings else 2)
         return embeddings + self.layers * layer + self.width
 
@@ -45,16 +50,25 @@ class ModelShape:
 # 540k tokens of trials, 6M parameters, rate 1e-3: 2 % of the budget as warm-up 1.937 bits per byte, 10 % 1.910.
 MAX_DEFAULT_WARMUP = 100_000_000
 
-# Named after their size with the vocabularies that such models usually have: 4k for 6m, 50k and more from 125m.
+# Named after their size with the vocabularies that such models usually have: 4k for 6m, 50k and more from 125m. The
+# shapes of qwen3-0.6b and more are those of Qwen3 (Yang et al. 2025, table 1), but for the longest sequence.
 PRESETS: dict[str, ModelShape] = {
-    "llama-6m": ModelShape(6, 256, 4, 4, 704, True, 10_000.0, 2048),
-    "llama-10m": ModelShape(8, 320, 5, 5, 864, True, 10_000.0, 2048),
-    "llama-30m": ModelShape(8, 512, 8, 8, 1376, True, 10_000.0, 2048),
-    "llama-125m": ModelShape(12, 768, 12, 12, 2048, True, 10_000.0, 4096),
-    "llama-350m": ModelShape(24, 1024, 16, 16, 2816, True, 10_000.0, 4096),
-    "llama-1.2b": ModelShape(16, 2048, 32, 8, 8192, True, 500_000.0, 8192),
-    "llama-3b": ModelShape(28, 3072, 24, 8, 8192, True, 500_000.0, 8192),
-    "llama-7b": ModelShape(32, 4096, 32, 8, 14336, False, 500_000.0, 8192),
+    "llama-6m": ModelShape("llama", 6, 256, 4, 4, 64, 704, True, 10_000.0, 2048),
+    "llama-10m": ModelShape("llama", 8, 320, 5, 5, 64, 864, True, 10_000.0, 2048),
+    "llama-30m": ModelShape("llama", 8, 512, 8, 8, 64, 1376, True, 10_000.0, 2048),
+    "llama-125m": ModelShape("llama", 12, 768, 12, 12, 64, 2048, True, 10_000.0, 4096),
+    "llama-350m": ModelShape("llama", 24, 1024, 16, 16, 64, 2816, True, 10_000.0, 4096),
+    "llama-1.2b": ModelShape("llama", 16, 2048, 32, 8, 64, 8192, True, 500_000.0, 8192),
+    "llama-3b": ModelShape("llama", 28, 3072, 24, 8, 128, 8192, True, 500_000.0, 8192),
+    "llama-7b": ModelShape("llama", 32, 4096, 32, 8, 128, 14336, False, 500_000.0, 8192),
+    "qwen3-10m": ModelShape("qwen3", 8, 320, 5, 5, 64, 864, True, 10_000.0, 2048),
+    "qwen3-30m": ModelShape("qwen3", 8, 512, 8, 4, 64, 1536, True, 10_000.0, 2048),
+    "qwen3-125m": ModelShape("qwen3", 12, 768, 12, 6, 64, 2304, True, 10_000.0, 4096),
+    "qwen3-350m": ModelShape("qwen3", 24, 1024, 16, 8, 64, 3072, True, 10_000.0, 4096),
+    "qwen3-0.6b": ModelShape("qwen3", 28, 1024, 16, 8, 128, 3072, True, 1_000_000.0, 8192),
+    "qwen3-1.7b": ModelShape("qwen3", 28, 2048, 16, 8, 128, 6144, True, 1_000_000.0, 8192),
+    "qwen3-4b": ModelShape("qwen3", 36, 2560, 32, 8, 128, 9728, True, 1_000_000.0, 8192),
+    "qwen3-7b": ModelShape("qwen3", 32, 4096, 32, 8, 128, 12288, False, 1_000_000.0, 8192),
 }
 
 
@@ -65,17 +79,20 @@ class ModelConfig:
     __pydantic_config__: ClassVar[dict[str, Any]] = {**_STRICT, "title": "Model from scratch"}
 
     preset: Literal[
-        "llama-6m", "llama-10m", "llama-30m", "llama-125m", "llama-350m", "llama-1.2b", "llama-3b", "llama-7b"
-    ] = "llama-6m"
-    """Named sizes of a Llama decoder; each field below replaces one of them."""
+        "llama-6m", "llama-10m", "llama-30m", "llama-125m", "llama-350m", "llama-1.2b", "llama-3b", "llama-7b",
+        "qwen3-10m", "qwen3-30m", "qwen3-125m", "qwen3-350m", "qwen3-0.6b", "qwen3-1.7b", "qwen3-4b", "qwen3-7b",
+    ] = "llama-6m"  # fmt: skip
+    """Architecture and named sizes of a decoder; each field below replaces one of the sizes."""
     layers: int | None = field(default=None, metadata={"ge": 1})
     """Transformer layers."""
     width: int | None = field(default=None, metadata={"ge": 8})
-    """Size of the hidden states; a multiple of the heads."""
+    """Size of the hidden states; a multiple of the heads, unless head_width is given."""
     heads: int | None = field(default=None, metadata={"ge": 1})
     """Attention heads."""
     kv_heads: int | None = field(default=None, metadata={"ge": 1, "title": "Key-value heads"})
     """Key and value heads; fewer than heads is grouped-query attention."""
+    head_width: int | None = field(default=None, metadata={"ge": 2})
+    """Size of a head; where width or heads are replaced, width / heads if not given."""
     mlp_width: int | None = field(default=None, metadata={"ge": 1, "title": "MLP width"})
     """Inner size of the feed-forward part."""
     tie_embeddings: bool | None = None
@@ -95,8 +112,16 @@ class ModelConfig:
         if self.preset not in PRESETS:
             raise ValueError(f"model preset {self.preset!r} is unknown; take one of {', '.join(PRESETS)}.")
         preset = PRESETS[self.preset]
-        chosen = {f.name: getattr(self, f.name) for f in fields(preset)}
-        return ModelShape(**{k: getattr(preset, k) if v is None else v for k, v in chosen.items()})
+        given = {f.name: getattr(self, f.name) for f in fields(preset) if f.name != "family"}
+        chosen = {name: getattr(preset, name) if value is None else value for name, value in given.items()}
+        if self.head_width is None and (self.width, self.heads) != (None, None):
+            if chosen["width"] % chosen["heads"]:
+                raise ValueError(
+                    f"width {chosen['width']} and heads {chosen['heads']} do not fit: width must be a multiple of "
+                    f"heads, or head_width given."
+                )
+            chosen["head_width"] = chosen["width"] // chosen["heads"]
+        return ModelShape(family=preset.family, **chosen)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +165,10 @@ class ScheduleConfig:
     name: Literal["wsd", "cosine", "linear", "constant"] = "wsd"
     """Form after warm-up: flat then down (wsd), down along a cosine, down in a line, or flat."""
     warmup_tokens: int | None = field(default=None, metadata={"ge": 0})
-    """Tokens over which the rate rises from zero in a line; by default a tenth of the budget, at most 100 million."""
+    """Tokens over which the rate rises in a line; by default a tenth of the budget, at most 100 million."""
+    initial_fraction: float = field(default=0.0, metadata={"ge": 0, "lt": 1})
+    """Rate at the start as a fraction of the peak. For given weights, zero is as good as the rate their training
+    ended with: the peak decides, and not the way to it (Gupta et al. 2023)."""
     decay_tokens: int | None = field(default=None, metadata={"ge": 1})
     """For wsd: tokens of the fall at the end; a fifth of the token budget if not given."""
     final_fraction: float = field(default=0.0, metadata={"ge": 0, "le": 1})
@@ -152,12 +180,14 @@ class ScheduleConfig:
             raise ValueError(f"decay_tokens has no effect on schedule {self.name!r}; remove it or take 'wsd'.")
         if self.final_fraction and self.name == "constant":
             raise ValueError("final_fraction has no effect on schedule 'constant'; remove it or take another schedule.")
+        if self.initial_fraction and self.warmup_tokens == 0:
+            raise ValueError("initial_fraction has no effect without a warm-up; remove it or raise warmup_tokens.")
 
     def learning_rate(self, tokens: float, *, token_budget: int, peak: float) -> float:
         """The rate after `tokens` of the token budget; a step takes the rate of its middle, which is never zero."""
         warmup = self.warmup_span(token_budget)
         if tokens < warmup:
-            return peak * tokens / warmup
+            return peak * (self.initial_fraction + (1 - self.initial_fraction) * tokens / warmup)
         low = self.final_fraction
         if self.name == "constant":
             return peak

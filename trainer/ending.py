@@ -11,6 +11,7 @@ from .job import EXIT_FAILED, EXIT_PREEMPTED, EXIT_STOPPED, TrainJob
 from .ranks import Ranks
 from .records import Records
 from .saving import Saver
+from .trunk import first_step, leave_state
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +65,10 @@ class Ending:
             write_json(self.job.output / "stopped.json", found)
         return EXIT_STOPPED
 
-    def finish(self, skipped: Mapping[int, str], figures: Mapping[str, float]) -> None:
-        """Export the model, and write done.json last."""
+    def finish(self, state: State, figures: Mapping[str, float]) -> None:
+        """Export the model, and of a run at a flat rate its state; write done.json last."""
         self.saver.settle()
+        skipped = {int(step): reason for step, reason in state.skipped.items()}
         mixture, optimizer = self.parts.mixture, self.parts.optimizer
         precision = self.job.config.export_precision
         export(
@@ -77,6 +79,8 @@ class Ending:
             precision=precision,
             ranks=self.ranks,
         )
+        if self.job.config.schedule.name == "constant":
+            leave_state(self.job, self.ranks, optimizer, state)
         self.records.event("done", mixture.num_steps, seconds=round(figures["seconds"], 3))
         self.records.sync()
         if self.ranks.is_first:
@@ -84,6 +88,7 @@ class Ending:
                 "steps": mixture.num_steps,
                 "tokens": (mixture.num_steps - len(skipped)) * mixture.batch_tokens,
                 "skipped_tokens": len(skipped) * mixture.batch_tokens,
+                "trunk_tokens": first_step(self.job.trunk) * mixture.batch_tokens,
                 "parameters": sum(parameter.numel() for parameter in self.parts.model.parameters()),
                 "skipped_steps": len(skipped),
                 "skipped": {str(step): skipped[step] for step in sorted(skipped)},

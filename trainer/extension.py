@@ -5,7 +5,7 @@
     {"base_sha256": "of the base's tokenizer.json", "base_entries": 50280, "pieces": [[2309, 815], ...]}
 
 Token number `base_entries + i` spells what the base's tokens `pieces[i]` spell. Its row of the embedding and of an
-untied head begins as the mean of theirs: Fast Vocabulary Transfer (Gee et al. 2022, section 3). FOCUS and WECHSEL need
+untied head begins as the mean of theirs, as in Fast Vocabulary Transfer (Gee et al. 2022). FOCUS and WECHSEL need
 vectors of the new tokens from elsewhere, and are for vocabularies without such pieces.
 
 Shape legend: V vocabulary, D model width.

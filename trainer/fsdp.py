@@ -34,11 +34,17 @@ def shard(model: LanguageModel, mesh: DeviceMesh, *, bf16: bool) -> None:
 
 
 def accumulate(model: LanguageModel, *, is_last: bool) -> None:
-    """Say before a backward whether it is the step's last: gradients go over the network once a step."""
+    """Say before a backward whether it is the step's last.
+
+    Models that are kept whole sum up whole gradients and send them once a step. Others could not hold them (4 bytes a
+    parameter): they are scattered after every backward, and only what goes between replicas is sent once a step.
+    """
     module = cast(FSDPModule, model)
-    module.set_requires_gradient_sync(is_last)
     if model.keeps_whole:
+        module.set_requires_gradient_sync(is_last)
         module.set_reshard_after_backward(is_last)
+    else:
+        module.set_requires_all_reduce(is_last)
 
 
 def reshard(model: LanguageModel) -> None:

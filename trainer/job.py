@@ -1,7 +1,7 @@
 """`train.json`: one training run, its config (identity) apart from its place. Read by `python -m trainer --config`.
 
     {"config": {...}, "mixture": "/path/mixture.json", "corpora": {"pubmed": "/path/of/tokenize/directory"},
-     "tokenizer": "/path/dir", "init_from": null, "output": "/path/out",
+     "tokenizer": "/path/dir", "init_from": null, "trunk": null, "output": "/path/out",
      "held_out": {"directory": "/path/of/tokenize_held_out/directory", "tokens": 100000, "every_tokens": null},
      "place": {"device": "auto", "microbatch_sequences": 4, "checkpoint_every_s": 300, "keep_checkpoints": 2}}
 
@@ -18,6 +18,8 @@ from typing import Literal
 
 from . import strict
 from .config import TrainConfig
+
+STATE = "state"  # of an output directory: where a run at a flat rate leaves its end for others to go on from
 
 EXIT_DONE = 0
 EXIT_FAILED = 1
@@ -89,6 +91,7 @@ class TrainJob:
     tokenizer: Path
     output: Path
     init_from: Path | None = None
+    trunk: Path | None = None
     held_out: HeldOutJob | None = None
     place: Place = field(default_factory=Place)
 

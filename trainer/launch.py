@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import trackers
+from .trackers import Tracking
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -28,6 +31,8 @@ class Launch:
     """Time to write a checkpoint when asked to stop."""
     wrapper: tuple[str, ...] = ()
     """Python module and arguments that run the trainer's module, which follows them."""
+    tracking: Tracking | None = None
+    """Where the run is shown."""
 
     def __post_init__(self) -> None:
         if self.waits_for_nodes and self.rendezvous is None:
@@ -61,12 +66,13 @@ def environment(launch: Launch) -> Mapping[str, str]:
 
 def unattended_command(config: Path, launch: Launch) -> list[str]:
     """The command line that trains `config` unattended."""
-    options = [f"--processes={launch.processes}", f"--nodes={launch.nodes}", f"--last-call-s={launch.last_call_s}"]
-    options += [f"--rendezvous={launch.rendezvous}"] if launch.rendezvous else []
-    options += [f"--max-restarts={launch.max_restarts}", f"--backoff-s={launch.backoff_s}"]
-    options += [f"--grace-s={launch.grace_s}", *(f"--wrapper={part}" for part in launch.wrapper)]
+    arguments = [f"--processes={launch.processes}", f"--nodes={launch.nodes}", f"--last-call-s={launch.last_call_s}"]
+    arguments += [f"--rendezvous={launch.rendezvous}"] if launch.rendezvous else []
+    arguments += [f"--max-restarts={launch.max_restarts}", f"--backoff-s={launch.backoff_s}"]
+    arguments += [f"--grace-s={launch.grace_s}", *(f"--wrapper={part}" for part in launch.wrapper)]
+    arguments += trackers.options(launch.tracking)
     package = __package__ or "trainer"
-    return [sys.executable, "-m", f"{package}.unattended", "--config", str(config), *options]
+    return [sys.executable, "-m", f"{package}.unattended", "--config", str(config), *arguments]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,6 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backoff-s", type=float, default=1.0, help="wait before the second restart in a row")
     parser.add_argument("--grace-s", type=float, default=60.0, help="time for a checkpoint when asked to stop")
     parser.add_argument("--wrapper", action="append", default=[], help="module (and arguments) that runs the trainer's")
+    trackers.add_arguments(parser)
 
 
 def given_launch(arguments: argparse.Namespace) -> Launch:
@@ -93,4 +100,5 @@ def given_launch(arguments: argparse.Namespace) -> Launch:
         backoff_s=arguments.backoff_s,
         grace_s=arguments.grace_s,
         wrapper=tuple(arguments.wrapper),
+        tracking=trackers.given_tracking(arguments),
     )

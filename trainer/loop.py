@@ -29,6 +29,7 @@ from .ranks import Ranks
 from .records import Records, StepMetrics
 from .recovery import Recovery
 from .saving import Saver, Wishes
+from .trunk import first_step
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Run:
         self.parts = parts
         self.num_steps = parts.mixture.num_steps
         job.output.mkdir(parents=True, exist_ok=True)
-        self.records = Records(job.output, is_first=ranks.is_first)
+        self.records = Records(job.output, is_first=ranks.is_first, first_step=first_step(job.trunk))
         self.saver = Saver(job, ranks, self.records, parts.optimizer)
         self.recovery = Recovery(job, ranks, parts, self.records, self.saver)
         self.ending = Ending(job, ranks, parts, self.records, self.saver)
@@ -238,7 +239,7 @@ class Run:
         """Export, and say that it is done. `seconds` are those since the last resume."""
         self.held_out.measure(self.num_steps, self.heart.beat)
         figures = {"seconds": seconds, "flops_per_token": self.flops_per_token}
-        self.ending.finish(self.recovery.skipped, figures)
+        self.ending.finish(self.recovery.state(self.num_steps), figures)
         return EXIT_DONE
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:

@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
-from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel, Qwen3Config
 
 from .attention import document_bounds
 from .config import ModelConfig
@@ -69,16 +69,18 @@ class LanguageModel(nn.Module):
         )
 
 
-def llama_config(model: ModelConfig, *, vocab_size: int, bos_id: int, eos_id: int) -> LlamaConfig:
+def fresh_config(model: ModelConfig, *, vocab_size: int, bos_id: int, eos_id: int) -> PreTrainedConfig:
     """The Hugging Face configuration of a model from scratch."""
     shape = model.shape
-    return LlamaConfig(
+    family: type[PreTrainedConfig] = {"llama": LlamaConfig, "qwen3": Qwen3Config}[shape.family]
+    return family(
         vocab_size=vocab_size,
         hidden_size=shape.width,
         intermediate_size=shape.mlp_width,
         num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads,
         num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_width,
         max_position_embeddings=shape.max_positions,
         tie_word_embeddings=shape.tie_embeddings,
         rope_parameters={"rope_type": "default", "rope_theta": shape.rope_theta},

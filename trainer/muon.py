@@ -71,7 +71,8 @@ class ShardedMuon:
 def _matrix(name: str, parameter: Tensor, rows: Tensor) -> Matrix:
     """How a parameter lies on the ranks: whole, or cut along its rows over one dimension of a mesh."""
     whole = (parameter.shape[0], parameter.shape[1])
-    rank_rows, group = (whole[0],), None
+    rank_rows: tuple[int, ...] = (whole[0],)
+    group = None
     if isinstance(parameter, DTensor):
         cut = [dim for dim, placement in enumerate(parameter.placements) if placement == Shard(0)]
         if len(cut) != 1 or any(placement.is_partial() for placement in parameter.placements):
@@ -113,6 +114,8 @@ def _change(update: Tensor, lr: float) -> Tensor:
     """What is added to a whole matrix: torch's Muon from zero, without the momentum and the decay done here."""
     matrix = nn.Parameter(torch.zeros_like(update))
     matrix.grad = update
-    options = {"weight_decay": 0.0, "momentum": 0.0, "nesterov": False}
-    torch.optim.Muon([matrix], lr=lr, adjust_lr_fn="match_rms_adamw", **options).step()
+    muon = torch.optim.Muon(
+        [matrix], lr=lr, weight_decay=0.0, momentum=0.0, nesterov=False, adjust_lr_fn="match_rms_adamw"
+    )
+    muon.step()  # type: ignore[no-untyped-call]
     return matrix.detach()

@@ -71,11 +71,12 @@ class Rewound:
 
 
 class Records:
-    """The files of one run, on the first rank; elsewhere nothing is written."""
+    """The files of one run, on the first rank; elsewhere nothing is written. `first_step` is the first with a line."""
 
-    def __init__(self, output: Path, *, is_first: bool) -> None:
+    def __init__(self, output: Path, *, is_first: bool, first_step: int = 0) -> None:
         self.output = output
         self.is_first = is_first
+        self.first_step = first_step
         self._metrics = Lines(output / "metrics.jsonl")
         self._looks = Lines(output / "held_out.jsonl")
         self._events = Lines(output / "events.jsonl")
@@ -91,7 +92,7 @@ class Records:
         looks, _ = _cut(self._looks.path, lambda line: line["step"] <= step)
         took_s = sum(line["step_s"] + line["data_s"] + line["stall_s"] for line in redone)
         took_s += sum(line["seconds"] for line in looks)
-        return Rewound(len(redone), round(took_s, 3), step - num_kept)
+        return Rewound(len(redone), round(took_s, 3), step - self.first_step - num_kept)
 
     def step(self, metrics: StepMetrics, *, num_steps: int) -> None:
         """Append a step's line, and now and then say on stderr where the run is."""

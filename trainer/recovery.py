@@ -19,6 +19,7 @@ from .records import Records
 from .saving import Saver
 from .skips import Rollback, load_skips, save_skips
 from .suspects import Suspect, find_suspects, propose_quarantine
+from .trunk import load_trunk
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +58,16 @@ class Recovery:
         return State(step, updates, identity, skipped, list(self.guard.losses), list(self.guard.high_steps))
 
     def load(self) -> tuple[int, bool]:
-        """Load the newest checkpoint that leaves out what must be, else the first weights; returns step and which."""
+        """Load the newest checkpoint that leaves out what must be, else the trunk, else the first weights.
+
+        Returns the step, and whether this run had come so far by itself.
+        """
         checkpoints, optimizer = self.saver.checkpoints, self.parts.optimizer
         checkpoints.clear(self.left_out)
         state = checkpoints.load_latest(optimizer, self.parts.identity, on_damaged=self._report_damage)
+        is_resumed = state is not None
+        if state is None and self.job.trunk is not None:
+            state = load_trunk(self.job.trunk, self.ranks, optimizer)
         if state is None:
             if self._has_loaded:  # as assembled, the weights are the first ones
                 fill(self.parts.model, self.ranks.device, self.parts.initial())
@@ -69,7 +76,7 @@ class Recovery:
         self._has_loaded = True
         self.skipped = {int(step): reason for step, reason in state.skipped.items()}
         self.guard = Guard(self.job.config.guard, state.window, state.high_steps)
-        return state.step, state.step > 0
+        return state.step, is_resumed
 
     def judge(self, step: int, loss: float, *, is_finite: bool) -> Spike | None:
         """The spike that the step completes, if it does.

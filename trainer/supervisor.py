@@ -47,10 +47,15 @@ def supervise(
         on_poll: called at each look; an exception from it, or any other in this thread, stops the child and goes on up.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
-    tied = [sys.executable, "-S", "-E", str(Path(__file__).resolve()), str(os.getpid()), *command]
     with log.open("ab") as output:
         child = subprocess.Popen(
-            tied, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env, cwd=cwd, start_new_session=True
+            tied(command),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=env,
+            cwd=cwd,
+            start_new_session=True,
         )
     try:
         while child.poll() is None:
@@ -65,6 +70,11 @@ def supervise(
     finally:
         _stop_tree(child, grace_s)
     return child.returncode
+
+
+def tied(command: Sequence[str]) -> list[str]:
+    """The command line that runs `command` until it ends, or this process does: it then gets SIGTERM."""
+    return [sys.executable, "-S", "-E", str(Path(__file__).resolve()), str(os.getpid()), *command]
 
 
 def die_with_parent(signal_number: int = signal.SIGKILL) -> None:

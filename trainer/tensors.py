@@ -16,12 +16,12 @@ from .optimizer import ShardedOptimizer, local
 
 def staged(optimizer: ShardedOptimizer) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The rows that this rank writes of all tensors, copied to memory, and which rows of which shape they are."""
-    tensors, metadata = {}, {}
+    tensors, where = {}, {}
     for name, parameter, tensor in _tensors(optimizer):
         (held, _), (first, last) = rows(parameter), written_rows(parameter)
         tensors[name] = tensor.detach()[first - held : last - held].to("cpu", copy=True).contiguous()
-        metadata[name] = json.dumps({"first_row": first, "shape": list(parameter.shape)})
-    return tensors, metadata
+        where[name] = {"first_row": first, "shape": list(parameter.shape)}
+    return tensors, {"rows": json.dumps(where, sort_keys=True)}  # one entry: safetensors writes several in any order
 
 
 def checkpoint_bytes(optimizer: ShardedOptimizer) -> int:
@@ -97,4 +97,4 @@ def load(path: Path, optimizer: ShardedOptimizer) -> None:
 def _first_rows(file: safe_open) -> dict[str, int]:
     """By tensor, which row of the whole is the file's first."""
     metadata: dict[str, str] = file.metadata()  # type: ignore[no-untyped-call]
-    return {name: json.loads(text)["first_row"] for name, text in metadata.items()}
+    return {name: where["first_row"] for name, where in json.loads(metadata["rows"]).items()}

@@ -1,16 +1,17 @@
-"""Shows a run in a tracker: `python -m trainer.track OUTPUT --tracker mlflow [--to URI]`, beside the run or after it.
+"""Shows a run in a tracker: `python -m trainer.track --config train.json --tracker mlflow`, beside the run or after it.
 
-It follows metrics.jsonl, held_out.jsonl and events.jsonl from outside, in a process of its own: a tracker that hangs, fails
-or is away touches no step, and gets what it has missed when it is back. Each step and each look is told once, however often
-the run or this process is started again: `tracking/<tracker>.json` says how far it is, and where the tracker can tell,
-what it holds counts. Steps that are trained again after a crash or a rollback are not told again.
-No path, host, text or id of a document is told.
+It follows metrics.jsonl, held_out.jsonl and events.jsonl from outside, in a process of its own: a tracker that hangs,
+fails or is away touches no step, and gets what it has missed when it is back. Each step and each look is told once,
+however often the run or this process is started again: `tracking/<tracker>.json` says how far it is, and where the
+tracker can tell, what it holds counts. Steps that are trained again after a crash or a rollback are not told again.
+No path, host, text or id of a document is told. `trainer.unattended --tracker mlflow` starts it beside a run.
 """
 
 import argparse
 import json
 import logging
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -21,14 +22,16 @@ from typing import Any
 
 from . import strict
 from .files import hold, write_json
-from .job import TrainJob, load_job, outcome
+from .job import EXIT_DONE, EXIT_REFUSED, TrainJob, load_job, outcome
 from .mixture import load_mixture
-from .trackers import Ending, Row, Tracker, Tracking, open_tracker
+from .supervisor import tied
+from .trackers import Ending, Row, Tracker, Tracking, add_arguments, given_tracking, open_tracker, options
 
 log = logging.getLogger(__name__)
 
 POLL_S = 1.0
 MAX_BACKOFF_S = 60.0
+LAST_S = 20.0  # a tracker may hold up the end of a run, but not for long
 METRICS = ("tokens", "loss", "grad_norm", "lr", "tokens_per_s", "mfu", "step_s", "data_s", "stall_s")
 PRIVATE = {"time", "event", "step", "documents", "ranks", "problem", "what"}  # of an event
 
@@ -70,10 +73,10 @@ class Lines:
 class Follower:
     """Tells a tracker what a run writes."""
 
-    def __init__(self, output: Path, tracking: Tracking, folder: Path) -> None:
-        self.output = output
+    def __init__(self, job: TrainJob, tracking: Tracking) -> None:
+        output = job.output
+        self.job = job
         self.tracking = tracking
-        self.folder = folder
         self.state = output / "tracking" / f"{tracking.kind}.json"
         self.told = strict.load(Told, self.state) if self.state.is_file() else Told()
         self.tracker: Tracker | None = None
@@ -106,6 +109,10 @@ class Follower:
         if self.told != before:
             write_json(self.state, asdict(self.told))
 
+    def forget(self) -> None:
+        """Ask the tracker anew how far it is."""
+        self.tracker = None
+
     def close(self, ending: Ending) -> None:
         """Say how it ended."""
         if self.tracker is not None:
@@ -121,16 +128,19 @@ class Follower:
 
     def _open(self) -> Tracker:
         """Go on with the run that was begun, from where the tracker is."""
-        settings = told_settings(load_job(self.output / "train.json")) if self.told.run is None else {}
-        self.tracker = open_tracker(self.tracking, self.folder, self.told.run, settings)
+        settings = told_settings(self.job) if self.told.run is None else {}
+        folder = self.tracking.folder or self.state.parent
+        tracker = open_tracker(self.tracking, folder, self.told.run, settings)
+        tokens, look_tokens = tracker.newest("tokens"), tracker.newest("held_out/tokens")
         self.told = replace(
             self.told,
-            run=self.tracker.run,
-            tokens=max(self.told.tokens, self.tracker.newest("tokens") or 0.0),
-            look_tokens=max(self.told.look_tokens, -1.0 if (at := self.tracker.newest("held_out/tokens")) is None else at),
+            run=tracker.run,
+            tokens=self.told.tokens if tokens is None else max(self.told.tokens, tokens),
+            look_tokens=self.told.look_tokens if look_tokens is None else max(self.told.look_tokens, look_tokens),
         )
         write_json(self.state, asdict(self.told))
-        return self.tracker
+        self.tracker = tracker
+        return tracker
 
 
 def step_row(line: Mapping[str, Any]) -> Row:
@@ -166,7 +176,40 @@ def _flat(value: Mapping[str, Any], prefix: str) -> dict[str, str | float | bool
     return flat
 
 
-def follow(follower: Follower, output: Path) -> Ending:
+class TrackerProcess:
+    """This program beside a run: nobody waits for it, and it ends with the process that has started it."""
+
+    def __init__(self, config: Path, output: Path, tracking: Tracking | None) -> None:
+        self.config = config
+        self.output = output
+        self.tracking = tracking
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it, unless it runs already or no tracker is wanted. Call it in the main thread."""
+        if self.tracking is None or (self._process is not None and self._process.poll() is None):
+            return
+        package = __package__ or "trainer"
+        command = [sys.executable, "-m", f"{package}.track", "--config", str(self.config), *options(self.tracking)]
+        with (self.output / "tracker.log").open("ab") as told:
+            self._process = subprocess.Popen(
+                tied(command), stdin=subprocess.DEVNULL, stdout=told, stderr=told, start_new_session=True
+            )
+
+    def stop(self) -> None:
+        """Let it tell the rest, for `LAST_S` at most."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(LAST_S)
+        except subprocess.TimeoutExpired:
+            log.warning("the tracker does not answer; `python -m trainer.track` tells it the rest.")
+            self._process.kill()
+            self._process.wait()
+
+
+def follow(follower: Follower) -> Ending:
     """Until the run has ended or this process is asked to end; what fails is tried again, less and less often."""
     asked = False
 
@@ -178,18 +221,20 @@ def follow(follower: Follower, output: Path) -> Ending:
     signal.signal(signal.SIGINT, ask)
     wait_s = POLL_S
     while True:
-        ended = outcome(output)  # before the look, so that the look sees all of it
+        ended = outcome(follower.job.output)  # before the look, so that the look sees all of it
         try:
             follower.look()
         except Exception as error:  # noqa: BLE001 - a tracker may fail in any way, and is asked again
-            log.warning("the tracker could not be told: %s. Next try in %.0f s.", error, wait_s := wait_s * 2)
+            follower.forget()
+            wait_s = min(MAX_BACKOFF_S, 2 * wait_s)
+            log.warning("the tracker could not be told: %s. Next try in %.0f s.", error, wait_s)
             if asked:
                 return "interrupted"
         else:
             wait_s = POLL_S
             if ended != "failed" or asked:
                 return {"done": "done", "stopped": "stopped"}.get(ended, "interrupted")  # type: ignore[return-value]
-        end_s = time.monotonic() + min(wait_s, MAX_BACKOFF_S)
+        end_s = time.monotonic() + wait_s
         while time.monotonic() < end_s and not asked:
             time.sleep(0.05)
 
@@ -198,23 +243,21 @@ def main() -> int:
     """Parse the command line, and follow the run."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     parser = argparse.ArgumentParser(prog="trainer.track", description="Show a run in a tracker.")
-    parser.add_argument("output", type=Path, help="output directory of a run")
-    parser.add_argument("--tracker", required=True, choices=("mlflow", "wandb"))
-    parser.add_argument("--to", help="tracking URI or server; without it everything stays on this machine")
-    parser.add_argument("--project", default="domainlm", help="experiment or project")
-    parser.add_argument("--name", default="", help="name of the run")
-    parser.add_argument("--folder", type=Path, help="where local records lie; OUTPUT/tracking if not given")
+    parser.add_argument("--config", type=Path, required=True, help="path of train.json")
+    add_arguments(parser)
     arguments = parser.parse_args()
     try:
-        tracking = Tracking(arguments.tracker, arguments.to, arguments.project, arguments.name)
+        tracking, job = given_tracking(arguments), load_job(arguments.config)
+        if tracking is None:
+            raise ValueError("no tracker is named; give `--tracker mlflow` or `--tracker wandb`.")
         # On several nodes each supervisor starts one; the others wait until the first is gone.
-        hold(arguments.output / "tracking" / f"{tracking.kind}.lock", wait_s=float("inf"))
-        follower = Follower(arguments.output, tracking, arguments.folder or arguments.output / "tracking")
+        hold(job.output / "tracking" / f"{tracking.kind}.lock", wait_s=float("inf"))
+        follower = Follower(job, tracking)
     except (ValueError, FileNotFoundError) as error:
         sys.stderr.write(f"error: {error}\n")
-        return 2
-    follower.close(follow(follower, arguments.output))
-    return 0
+        return EXIT_REFUSED
+    follower.close(follow(follower))
+    return EXIT_DONE
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ Neither is needed by the trainer, and neither is imported unless it was asked fo
 stays on this machine: MLflow in a SQLite file, W&B offline. What they report home about themselves is switched off.
 """
 
+import argparse
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
@@ -13,6 +14,7 @@ from typing import Any, Literal, Protocol
 
 Kind = Literal["mlflow", "wandb"]
 Ending = Literal["done", "stopped", "interrupted"]
+Settings = Mapping[str, str | float | bool | None]
 
 QUIET = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -34,6 +36,8 @@ class Tracking:
     """MLflow: its tracking URI. W&B: the address of its server. None keeps all on this machine."""
     project: str = "domainlm"
     name: str = ""
+    folder: Path | None = None
+    """Where local records lie, those of several runs together; None for `tracking/` in the output directory."""
 
     def __post_init__(self) -> None:
         missing = [module for module in MODULES[self.kind] if importlib.util.find_spec(module) is None]
@@ -42,6 +46,35 @@ class Tracking:
                 f"tracker {self.kind} needs {', '.join(missing)}, which is not installed; "
                 f"`pip install 'domainlm[{self.kind}]'`, or leave the tracker out."
             )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that say which tracker."""
+    parser.add_argument("--tracker", choices=tuple(MODULES), help="where to show the run; nowhere if not given")
+    parser.add_argument("--tracker-to", help="tracking URI or server; without it all stays on this machine")
+    parser.add_argument("--tracker-project", default="domainlm", help="experiment or project")
+    parser.add_argument("--tracker-name", default="", help="name of the run")
+    parser.add_argument("--tracker-folder", type=Path, help="where local records lie; OUTPUT/tracking if not given")
+
+
+def given_tracking(arguments: argparse.Namespace) -> Tracking | None:
+    """What the options say.
+
+    Raises:
+        ValueError: the tracker is not installed.
+    """
+    if arguments.tracker is None:
+        return None
+    names = ("to", "project", "name", "folder")
+    return Tracking(arguments.tracker, **{name: getattr(arguments, f"tracker_{name}") for name in names})
+
+
+def options(tracking: Tracking | None) -> list[str]:
+    """The options that say this."""
+    if tracking is None:
+        return []
+    values = {"to": tracking.to, "project": tracking.project, "name": tracking.name, "folder": tracking.folder}
+    return [f"--tracker={tracking.kind}", *(f"--tracker-{key}={value}" for key, value in values.items() if value)]
 
 
 @dataclass(frozen=True)
@@ -72,11 +105,10 @@ class Tracker(Protocol):
         """Say how the run ended."""
 
 
-def open_tracker(
-    tracking: Tracking, folder: Path, run: str | None, settings: Mapping[str, str | float | bool | None]
-) -> Tracker:
+def open_tracker(tracking: Tracking, folder: Path, run: str | None, settings: Settings) -> Tracker:
     """Go on with `run`, or begin one with these settings. What is local lies in `folder`."""
     os.environ.update(QUIET)
+    folder.mkdir(parents=True, exist_ok=True)
     if tracking.kind == "mlflow":
         return MlflowTracker(tracking, folder, run, settings)
     return WandbTracker(tracking, folder, run, settings)
@@ -85,13 +117,10 @@ def open_tracker(
 class MlflowTracker:
     """A run in MLflow."""
 
-    def __init__(
-        self, tracking: Tracking, folder: Path, run: str | None, settings: Mapping[str, str | float | bool | None]
-    ) -> None:
+    def __init__(self, tracking: Tracking, folder: Path, run: str | None, settings: Settings) -> None:
         from mlflow.entities import Param
         from mlflow.tracking import MlflowClient
 
-        folder.mkdir(parents=True, exist_ok=True)
         self.client: Any = MlflowClient(tracking_uri=tracking.to or f"sqlite:///{(folder / 'mlflow.db').resolve()}")
         if run is None:
             found = self.client.get_experiment_by_name(tracking.project)
@@ -134,12 +163,9 @@ class MlflowTracker:
 class WandbTracker:
     """A run in Weights & Biases: offline, unless a server was named."""
 
-    def __init__(
-        self, tracking: Tracking, folder: Path, run: str | None, settings: Mapping[str, str | float | bool | None]
-    ) -> None:
+    def __init__(self, tracking: Tracking, folder: Path, run: str | None, settings: Settings) -> None:
         import wandb
 
-        folder.mkdir(parents=True, exist_ok=True)
         options: dict[str, Any] = {"base_url": tracking.to} if tracking.to else {}
         self.handle: Any = wandb.init(
             project=tracking.project,

@@ -28,6 +28,7 @@ from .microbatch import Microbatch, halved, load_microbatch, save_microbatch
 from .mixture import load_mixture
 from .records import append_event
 from .supervisor import supervise
+from .track import TrackerProcess
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +47,7 @@ class Unattended:
         self.output.mkdir(parents=True, exist_ok=True)
         self.events = Lines(self.output / "events.jsonl")
         self.loop = CrashLoop(launch.max_restarts, launch.backoff_s)
+        self.tracker = TrackerProcess(config, self.output, launch.tracking)
         self.stop_asked = False
         self._hung = ""
         self._sign = (0.0, 0.0, False)  # newest sign, when it was first seen, whether it is of this attempt
@@ -56,10 +58,13 @@ class Unattended:
             return EXIT_DONE
         for name in ("preempted.json", "stopped.json"):  # of the start before, which this one goes on from
             (self.output / name).unlink(missing_ok=True)
-        code = self._fit_memory()
-        while code is None:
-            ended_with = self._attempt("trainer")
-            code = self._judge(ended_with)
+        try:
+            code = self._fit_memory()
+            while code is None:
+                ended_with = self._attempt("trainer")
+                code = self._judge(ended_with)
+        finally:
+            self.tracker.stop()
         return code
 
     def ask_to_stop(self, number: int, frame: FrameType | None) -> None:
@@ -69,6 +74,7 @@ class Unattended:
     def _attempt(self, program: str) -> int:
         """torchrun, once; its exit code tells little."""
         clear_ends(self.output)
+        self.tracker.start()
         self._hung, self._sign = "", (newest_sign_s(self.output), time.monotonic(), False)
         self._event("launch", program=program, processes=self.launch.processes, nodes=self.launch.nodes)
         return supervise(
@@ -170,7 +176,7 @@ class Unattended:
             next_microbatch_sequences=after.sequences if after else None,
             advice=None
             if after
-            else "one sequence does not fit: activation_checkpointing, more ranks, a smaller model",
+            else "one sequence does not fit: activation_checkpointing full, more ranks or shard_ranks, a smaller model",
         )
         if after is not None:
             self._keep(after)

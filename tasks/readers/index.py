@@ -14,6 +14,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from domainlm.tasks.tables import open_parquet
+
 SCHEMA = pa.schema(
     [
         pa.field("native_id", pa.large_string()),
@@ -51,7 +53,7 @@ class Entry:
 
 def read_entries(path: Path) -> Iterator[Entry]:
     """The entries of a shard that are documents, in order."""
-    with pq.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         for batch in file.iter_batches():
             yield from (Entry(**row) for row in batch.to_pylist() if not row["deletion"])
 

@@ -10,6 +10,7 @@ from domainlm.tasks.documents import DeadLetter
 from domainlm.tasks.readers.columns import BATCH_ROWS, records
 from domainlm.tasks.readers.piece import Piece, Span, row_spans
 from domainlm.tasks.readers.record import Record, Settings, dead
+from domainlm.tasks.tables import open_parquet
 
 FAULTS = (pa.ArrowException, OSError)
 
@@ -27,7 +28,7 @@ def spans(path: Path) -> list[Span | None]:
 def read(piece: Piece, settings: Settings) -> Iterator[Record | DeadLetter]:
     """Records in the order of the file; offsets are row numbers from 0."""
     try:
-        file = pq.ParquetFile(piece.path)
+        file = open_parquet(piece.path)
     except FileNotFoundError:
         raise
     except FAULTS as error:

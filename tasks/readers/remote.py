@@ -14,6 +14,7 @@ from typing import BinaryIO
 from urllib.parse import urlsplit
 
 import fsspec
+from aiohttp import ClientError
 from huggingface_hub import HfApi
 from huggingface_hub.errors import HTTPError, OfflineModeIsEnabled  # type: ignore[attr-defined]  # httpx's or httpx2's
 from huggingface_hub.hf_api import RepoFile
@@ -22,12 +23,21 @@ from pydantic import BaseModel, ConfigDict, Field
 from domainlm.tasks.readers.record import optional_package
 
 CHUNK_BYTES = 1 << 20
+CREDENTIALS = {
+    "s3": " (AWS_ACCESS_KEY_ID or a profile)",
+    "gs": " (GOOGLE_APPLICATION_CREDENTIALS)",
+    "hf": " (HF_TOKEN)",
+}
 EXTRAS = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs")}
 HUB = "hf"
 
 
 class HubUnreachable(OSError):
     """The Hugging Face Hub did not say what a repository holds."""
+
+
+class UnreachableRemote(OSError):
+    """A remote file is not there, or may not be read from here."""
 
 
 class ChangedRemote(ValueError):
@@ -113,20 +123,31 @@ class Pinned:
 def fetched(remote: Pinned, directory: Path) -> Iterator[tuple[Path, str]]:
     """The file under a temporary name with its own suffixes, and its digest; gone afterwards.
 
-    Raises ChangedRemote if it is not the pinned one, MissingExtra if its place needs a package that is not there.
+    Raises UnreachableRemote, ChangedRemote if it is not the pinned one, MissingExtra if its place needs a package that
+    is not there.
     """
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / f"{hashlib.sha256(remote.url.encode()).hexdigest()[:16]}-{_file_name(remote.url)}"
-    scheme = urlsplit(remote.url).scheme
-    if scheme in EXTRAS:
+    if (scheme := urlsplit(remote.url).scheme) in EXTRAS:
         optional_package(*EXTRAS[scheme])
     try:
-        with fsspec.open(remote.url, "rb") as source, path.open("wb") as target:
-            digest = _copied(source, target)
+        digest = _download(remote.url, path)
         _check(remote, path, digest)
         yield path, digest
     finally:
         path.unlink(missing_ok=True)
+
+
+def _download(url: str, path: Path) -> str:
+    """Copies to `path`; returns the digest. Raises UnreachableRemote."""
+    try:
+        with fsspec.open(url, "rb") as source, path.open("wb") as target:
+            return _copied(source, target)
+    except (FileNotFoundError, PermissionError, ClientError) as error:
+        raise UnreachableRemote(
+            f"{url} cannot be read ({type(error).__name__}: {error}). Is the address right, and does this machine have "
+            f"what opens it{CREDENTIALS.get(urlsplit(url).scheme, '')}?"
+        ) from None
 
 
 def _copied(source: BinaryIO, target: BinaryIO) -> str:

@@ -18,7 +18,6 @@ from pathlib import Path
 
 import numpy as np
 import orjson
-import pyarrow.parquet as pq
 
 from domainlm.tasks.documents import (
     DEAD_LETTER_SCHEMA,
@@ -40,6 +39,7 @@ from domainlm.tasks.readers.record import Deletion, Item, PassedOver, Record, Se
 from domainlm.tasks.readers.remote import Pinned, fetched
 from domainlm.tasks.readers.spool import Spool
 from domainlm.tasks.readers.streams import BROKEN
+from domainlm.tasks.tables import open_parquet
 
 
 class ChangedSource(OSError):
@@ -248,7 +248,7 @@ def _verdicts(origin: Origin, staged: Staged, fates: Fates | None, rank: int) ->
 
 
 def _read_dead_letters(path: Path) -> Iterator[DeadLetter]:
-    with pq.ParquetFile(path) as file:
+    with open_parquet(path) as file:
         for batch in file.iter_batches():
             yield from (DeadLetter(**row) for row in batch.to_pylist())
 

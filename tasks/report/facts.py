@@ -21,7 +21,7 @@ from domainlm.tasks.report.training import (
 )
 from domainlm.tasks.report.verdict import ScorePair, Verdict, judge, score_pairs
 
-REPORT_SCHEMA = 1
+REPORT_SCHEMA = 2
 STAGES = (
     *("acquire", "learn_domain", "annotate", "filter", "deduplicate", "decontaminate", "train_tokenizer"),
     *("extend_tokenizer", "tokenize", "mix", "train", "evaluate"),
@@ -98,7 +98,7 @@ def gather(stages: Stages, *, name: str, description: str) -> Report:
         schema=REPORT_SCHEMA,
         name=name,
         description=description,
-        model=read_model(train, mix),
+        model=read_model(train, mix, stages.get("extend_tokenizer")),
         verdict=judge(stages["evaluate.model"], stages["evaluate.base"]),
         scores=score_pairs(stages["evaluate.model"], stages["evaluate.base"]),
         training=read_training(train),

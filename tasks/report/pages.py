@@ -1,8 +1,7 @@
-"""The pages of a release: facts in, text out. The words are in the templates beside this file, the picture of the loss
-and the way numbers are written are here. Text from documents and recipes is escaped: it may hold anything.
+"""The pages of a release: facts in, text out. The words are in the templates beside this file, the way
+numbers are written is here. Text from documents and recipes is escaped: it may hold anything.
 """
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,14 +9,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from domainlm.tasks.report.curves import held_out_picture, loss_picture, small_picture
 from domainlm.tasks.report.documents import dropped_by_reason
 from domainlm.tasks.report.facts import Report
 from domainlm.tasks.report.funnel import draw_funnel
 from domainlm.tasks.report.lineage import Link, draw
-from domainlm.tasks.report.training import CurvePoint
 
 TEMPLATES = Path(__file__).parent
-CURVE_WIDTH, CURVE_HEIGHT = 1000, 260
 
 # How Hugging Face calls the licences that corpora usually have.
 HUB_LICENSES = {
@@ -32,12 +30,15 @@ HUB_LICENSES = {
 
 def report_page(report: Report) -> str:
     """The report as one HTML page that needs nothing else."""
+    training = report.training
     return _render(
         "report.html.jinja",
         report=report,
         css=Markup((TEMPLATES / "report.css").read_text()),
-        curve=curve_svg(report.training.curve),
-        loss_ticks=ticks(report.training.curve),
+        loss=loss_picture(training),
+        held_out=held_out_picture(training),
+        rate=small_picture(training.curve, "lr", training.tokens_planned),
+        speed=small_picture(training.curve, "tokens_per_s", training.tokens_planned),
         picture=Markup(draw(report.lineage)),
         funnel=Markup(draw_funnel(report.documents)),
         reasons=dropped_by_reason(report.documents),
@@ -92,46 +93,17 @@ def seconds_by_stage(links: Iterable[Link]) -> list[tuple[str, float, int]]:
     return [(stage, seconds, count) for stage, (seconds, count) in tally.items()]
 
 
-def ticks(curve: Sequence[CurvePoint]) -> list[tuple[float, float]]:
-    """Three or so round losses, each with its height in the picture (0 at the bottom, 1 at the top)."""
-    low, high = _range(curve)
-    step = next(s * 10.0**e for e in range(-3, 4) for s in (1, 2, 5) if (high - low) / (s * 10.0**e) <= 4)
-    values = (step * n for n in range(math.ceil(low / step), math.floor(high / step) + 1))
-    return [(value, (value - low) / (high - low)) for value in values]
-
-
-def curve_svg(curve: Sequence[CurvePoint]) -> Markup:
-    """The loss as a line over its spread; it stretches to the page, so it holds no text."""
-    if not curve:
-        return Markup("")
-    low, high = _range(curve)
-    last = curve[-1].tokens
-
-    def at(tokens: int, loss: float) -> str:
-        return f"{tokens / last * CURVE_WIDTH:.1f},{(high - loss) / (high - low) * CURVE_HEIGHT:.1f}"
-
-    line = " ".join(at(point.tokens, point.loss) for point in curve)
-    upper = [at(point.tokens, point.high) for point in curve]
-    lower = [at(point.tokens, point.low) for point in reversed(curve)]
-    return Markup(
-        f'<svg class="curve" viewBox="0 0 {CURVE_WIDTH} {CURVE_HEIGHT}" preserveAspectRatio="none" aria-hidden="true">'
-        f'<polygon points="{" ".join(upper + lower)}"/><polyline points="{line}"/></svg>'
-    )
-
-
-def _range(curve: Sequence[CurvePoint]) -> tuple[float, float]:
-    """Least and greatest loss, with some room; a curve without points has a range, too."""
-    low, high = min((p.low for p in curve), default=0.0), max((p.high for p in curve), default=1.0)
-    room = max(0.05 * (high - low), 1e-3)
-    return low - room, high + room
-
-
 def short(value: float) -> str:
     """A count in three digits: 1.49M."""
     for size, unit in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
         if value >= size:
             return f"{value / size:.3g}{unit}"
     return f"{value:,.0f}"
+
+
+def tick(value: float) -> str:
+    """A round number beside a picture."""
+    return short(value) if abs(value) >= 1000 else f"{value:g}"
 
 
 def duration(seconds: float) -> str:
@@ -205,6 +177,6 @@ def _render(template: str, **facts: object) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    filters = (short, duration, percent, signed, repetitions, p_value, cell, settings_rows)
+    filters = (short, tick, duration, percent, signed, repetitions, p_value, cell, settings_rows)
     environment.filters.update({function.__name__: function for function in filters})
     return environment.get_template(template).render(facts)

@@ -69,6 +69,16 @@ def test_another_place_changes_no_key(built: Built) -> None:
     assert all(line.reused for line in plan_of(built.recipe, elsewhere))
 
 
+def test_other_held_out_text_to_watch_training_by_trains_nothing_again(built: Built) -> None:
+    lines = {
+        line.name: line
+        for line in plan_of(load_recipe("demo", (*SMALL, "evaluate.held_out_bytes=2000")), built.runtime)
+    }
+    assert not lines["tokenize_held_out"].reused
+    assert "max_bytes: 3000 -> 2000" in lines["tokenize_held_out"].because
+    assert lines["train"].reused
+
+
 def test_a_changed_threshold_rebuilds_what_follows_and_says_so(built: Built) -> None:
     """And nothing but the filter's own threshold is given as a reason: the measures are reused."""
     changed = load_recipe("demo", (*SMALL, "filter.rules.length.min_words=25"))
@@ -145,6 +155,13 @@ def test_a_plan_shows_the_extension_of_the_first_weights_tokenizer(built: Built)
     assert "train_tokenizer" not in names
     tokenized = next(line for line in lines if line.name == "tokenize.leaflets")
     assert any("after extend_tokenizer" in reason for reason in tokenized.because)
+
+
+def test_a_run_that_was_trained_to_its_end_is_no_trunk(built: Built) -> None:
+    with pytest.raises(
+        FileNotFoundError, match=r"train\.trunk: the newest model of recipe 'demo' .* has left no state"
+    ):
+        gather(load_recipe("demo", (*SMALL, "train.trunk=demo")), built.runtime)
 
 
 def test_a_longer_budget_reuses_the_whole_corpus(built: Built) -> None:

@@ -15,15 +15,18 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+import boto3
 import pyarrow.parquet as pq
 import pytest
+from botocore.client import BaseClient
+from moto.server import ThreadedMotoServer
 from pydantic import ValidationError
 
 from domainlm.tasks.acquire import AcquireConfig, TooManyDeadLetters, acquire
 from domainlm.tasks.document_shards import EmptyCorpus
 from domainlm.tasks.documents import Document, read_documents, read_verdicts
 from domainlm.tasks.manifest import Part, outside
-from domainlm.tasks.readers.remote import ChangedRemote, RemoteFile
+from domainlm.tasks.readers.remote import ChangedRemote, RemoteFile, UnreachableRemote
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.source_files import UnsafePath, find_files
 from domainlm.tasks.store import Sealed, Store
@@ -321,9 +324,50 @@ def test_a_remote_file_is_fetched_once_checked_and_recorded(
     sealed = acquire.build(store, floating, {}, runtime)
     assert json.loads((sealed.path / "resolved.json").read_text())[0]["sha256"] == digest
 
+    gone = AcquireConfig(name="s", format="jsonl", urls=(RemoteFile(url=f"{web}/b.jsonl.gz", sha256=digest),))
+    with pytest.raises(UnreachableRemote, match=f"{web}/b.jsonl.gz cannot be read"):
+        acquire.build(store, gone, {}, runtime)
     changed = AcquireConfig(name="s", format="jsonl", urls=(RemoteFile(url=f"{web}/a.jsonl.gz", sha256="0" * 64),))
     with pytest.raises(ChangedRemote, match=f"has sha256 {digest}, and 0000"):
         acquire.build(store, changed, {}, runtime)
+
+
+@pytest.fixture
+def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[BaseClient]:
+    """A client of an object store of this machine, in which `texts` is a bucket."""
+    for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "DEFAULT_REGION": "us-east-1"}.items():
+        monkeypatch.setenv(f"AWS_{name}", value)
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="texts")
+    yield client
+    client.close()
+    server.stop()
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # aiohttp's sessions outlive fsspec's open file
+def test_an_object_of_s3_is_read_by_the_same_code(
+    store: Store, runtime: Runtime, source: Path, bucket: BaseClient
+) -> None:
+    jsonl(source / "a.jsonl.gz", {"id": "1", "text": "from a bucket"})
+    content = (source / "a.jsonl.gz").read_bytes()
+    digest = hashlib.sha256(content).hexdigest()
+    bucket.put_object(Bucket="texts", Key="deep/a.jsonl.gz", Body=content)
+    url = "s3://texts/deep/a.jsonl.gz"
+    pinned = AcquireConfig(name="s", format="jsonl", urls=(RemoteFile(url=url, sha256=digest),))
+    sealed = acquire.build(store, pinned, {}, runtime)
+    assert [(document.text, document.uri) for document in documents(sealed)] == [("from a bucket", f"{url}#0")]
+    assert json.loads((sealed.path / "resolved.json").read_text())[0]["sha256"] == digest
+
+    bucket.put_object(Bucket="texts", Key="deep/a.jsonl.gz", Body=content + b"more")
+    again = pinned.model_copy(update={"name": "t"})
+    with pytest.raises(ChangedRemote, match=f"{url} has sha256 .* {digest} is pinned"):
+        acquire.build(store, again, {}, runtime)
+    gone = AcquireConfig(name="g", format="jsonl", urls=(RemoteFile(url="s3://texts/no.jsonl", sha256=digest),))
+    with pytest.raises(UnreachableRemote, match=r"s3://texts/no\.jsonl cannot be read .*AWS_ACCESS_KEY_ID"):
+        acquire.build(store, gone, {}, runtime)
 
 
 BUILD = """

@@ -1,5 +1,6 @@
 """Where ranks run changes nothing but the time: workers here, a Ray cluster, a Slurm job array, after a kill too."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from domainlm.eval.benchmarks import Benchmark
+from domainlm.tasks.acquire import AcquireConfig, acquire
 from domainlm.tasks.annotate import annotate
-from domainlm.tasks.decontaminate import DecontaminateConfig
+from domainlm.tasks.decontaminate import DecontaminateConfig, DecontaminateStageConfig, decontaminate
+from domainlm.tasks.deduplicate import DeduplicateConfig, deduplicate
 from domainlm.tasks.filter import FilterConfig, filter_shard
 from domainlm.tasks.filter import filter as filter_documents
 from domainlm.tasks.manifest import Part, file_sha256, outside
 from domainlm.tasks.progress import Progress, watched_by
-from domainlm.tasks.rules import LicenseRule
+from domainlm.tasks.rules import LengthRule, LicenseRule
 from domainlm.tasks.runtime import Runtime, SlurmSettings
 from domainlm.tasks.slurm import Stopped
 from domainlm.tasks.store import Store
@@ -27,8 +31,9 @@ from domainlm.tasks.token_passes import EncodePiece, cut_pieces
 from domainlm.tasks.tokenize import TokenizeConfig, read_header, tokenize
 from domainlm.tasks.work_json import load_work, save_work
 from domainlm.trainer.supervisor import descendants
+from tests.tasks.conftest import QUESTION, write_questions
 
-RULES = FilterConfig(rules=(LicenseRule(),))
+RULES = FilterConfig(rules=(LicenseRule(), LengthRule(min_words=8)), pii=("email",))
 SLURM = SlurmSettings(partition="cpu", sbatch={"account": "corpus"})
 
 
@@ -44,16 +49,41 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
 
 
-def build_both(store: Store, documents: Part, tokenizer: Part, runtime: Runtime) -> list[dict[str, str]]:
-    """The content of `annotate`, of `filter`, and of `tokenize` on what it keeps."""
-    annotated = annotate.build(store, RULES.annotate_config(), {"documents": documents}, runtime)
-    inputs = {"documents": documents, "annotations": annotated.part("annotated")}
-    kept = filter_documents.build(store, RULES, inputs, runtime)
-    inputs = {"documents": kept.part("kept"), "tokenizer": tokenizer}
-    return [
-        content(kept.path),
-        content(tokenize.build(store, TokenizeConfig(shard_tokens=1_000), inputs, runtime).path),
-    ]
+def write_source(folder: Path) -> Path:
+    """Two JSONL files: cases, a broken line, two duplicates, an address, another licence, a question and its answer."""
+    folder.mkdir()
+    texts = [f"Case {n}: a fever and {n} mg of amcoril were seen by {n + 7} people on day {n % 9}." for n in range(90)]
+    texts += [texts[3], texts[4].replace(" ", "  "), f"{texts[5]} Write to a.person@example.org.", QUESTION * 2]
+    for number in range(2):
+        rows = [
+            json.dumps({"id": str(n), "text": texts[n], "license": "CC-BY-NC-4.0" if n == 8 else "CC0-1.0"})
+            for n in range(number, len(texts), 2)
+        ]
+        (folder / f"{number}.jsonl").write_text("\n".join([*rows, "{broken"]) + "\n")
+    return folder
+
+
+def build_all(store: Store, source: Path, questions: Path, tokenizer: Path, runtime: Runtime) -> list[dict[str, str]]:
+    """The content of every stage that works on documents, from raw files to token shards."""
+    files = {"files": outside(source, sorted(source.iterdir()), origin="source")}
+    sealed = [acquire.build(store, AcquireConfig(name="s", format="jsonl", dead_letter_budget=0.1), files, runtime)]
+    documents = {"documents": sealed[-1].part("kept")}
+    sealed.append(annotate.build(store, RULES.annotate_config(), documents, runtime))
+    selected = {**documents, "annotations": sealed[-1].part("annotated")}
+    sealed.append(filter_documents.build(store, RULES, selected, runtime))
+    sealed.append(deduplicate.build(store, DeduplicateConfig(), {"s": sealed[-1].part("kept")}, runtime))
+    asked = outside(questions.parent, [questions], origin="benchmark drugs")
+    inputs = {"documents": sealed[-1].part("kept/s"), "benchmark.drugs": asked}
+    config = DecontaminateStageConfig(benchmarks=(Benchmark(name="drugs", form="medqa", path=questions.name),))
+    sealed.append(decontaminate.build(store, config, inputs, runtime))
+    vocabulary = outside(tokenizer, sorted(tokenizer.glob("*.json")), origin="tokenizer")
+    inputs = {"documents": sealed[-1].part("kept"), "tokenizer": vocabulary}
+    sealed.append(tokenize.build(store, TokenizeConfig(shard_tokens=1_000), inputs, runtime))
+    assert sealed[0].manifest.fates["dead_letters"] == 2
+    assert sealed[2].manifest.fates["license"] == 1
+    assert sealed[3].manifest.fates["exact_duplicate"] == 2
+    assert sealed[4].manifest.fates["contaminated"] == 1
+    return [content(one.path) for one in sealed]
 
 
 # the work of a rank as JSON
@@ -108,10 +138,13 @@ if os.fork() == 0:
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     open("{state}/42", "w").write(str(os.getpid()))
+    tasks = []
     for task in range(last + 1):
         out = open("{state}/%d.log" % task, "w")
         environment = {{**os.environ, "SLURM_ARRAY_TASK_ID": str(task)}}
-        subprocess.run(["bash", sys.argv[-1]], env=environment, stdout=out, stderr=out)
+        tasks.append(subprocess.Popen(["bash", sys.argv[-1]], env=environment, stdout=out, stderr=out))
+    for task in tasks:
+        task.wait()
     os.remove("{state}/42")
     os._exit(0)
 while not os.path.exists("{state}/42") and not os.path.exists("{state}/0.log"):
@@ -124,7 +157,7 @@ SCANCEL = '#!/bin/bash\necho "$@" > {state}/cancelled\nkill -- -$(cat {state}/42
 
 @pytest.fixture
 def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """`sbatch`, `squeue` and `scancel` on the PATH; the array's tasks run one after the other on this machine."""
+    """`sbatch`, `squeue` and `scancel` on the PATH; the array's tasks run on this machine, at once."""
     state = tmp_path / "slurm"
     state.mkdir()
     for name, text in (("sbatch", SBATCH), ("squeue", SQUEUE), ("scancel", SCANCEL)):
@@ -134,13 +167,11 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return state
 
 
-def test_a_slurm_job_array_gives_the_bytes_of_local_workers(
-    tmp_path: Path, slurm: Path, make_corpus: Callable[..., Part], tokenizer: Part
-) -> None:
-    documents = make_corpus("cases", [f"Case {n}: a fever and {n} mg of amcoril." for n in range(90)], files=2)
-    local = build_both(Store(tmp_path / "local"), documents, tokenizer, Runtime())
+def test_a_slurm_job_array_gives_the_bytes_of_local_workers(tmp_path: Path, slurm: Path, tokenizer: Part) -> None:
+    inputs = write_source(tmp_path / "raw"), write_questions(tmp_path / "drugs.jsonl"), tokenizer.root / "tokenizer"
+    local = build_all(Store(tmp_path / "local"), *inputs, Runtime())
     cluster = Runtime(executor="slurm", slurm=SLURM, workers=2)
-    assert build_both(Store(tmp_path / "slurm-store"), documents, tokenizer, cluster) == local
+    assert build_all(Store(tmp_path / "slurm-store"), *inputs, cluster) == local
     assert not (slurm / "cancelled").exists()
 
 
@@ -192,29 +223,24 @@ import os, sys
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 from pathlib import Path
 import ray
-from domainlm.tasks.manifest import outside
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.store import Store
-from tests.tasks.test_engine import build_both, content
+from tests.tasks.test_engine import build_all
 
 if __name__ == "__main__":
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, object_store_memory=80_000_000)
     store, *inputs = map(Path, sys.argv[1:])
-    parts = [outside(one, sorted(path for path in one.rglob("*.*") if path.is_file()), origin="x") for one in inputs]
-    print(build_both(Store(store), *parts, Runtime(executor="ray", workers=2, worker_memory_gb=0.2)))
+    print(build_all(Store(store), *inputs, Runtime(executor="ray", workers=2, worker_memory_gb=0.2)))
     ray.shutdown()
 """
 
 
-def test_a_ray_cluster_gives_the_bytes_of_local_workers(
-    tmp_path: Path, make_corpus: Callable[..., Part], tokenizer: Part
-) -> None:
-    documents = make_corpus("cases", [f"Case {n}: a fever and {n} mg of amcoril." for n in range(90)], files=2)
-    local = build_both(Store(tmp_path / "local"), documents, tokenizer, Runtime())
+def test_a_ray_cluster_gives_the_bytes_of_local_workers(tmp_path: Path, tokenizer: Part) -> None:
+    inputs = write_source(tmp_path / "raw"), write_questions(tmp_path / "drugs.jsonl"), tokenizer.root / "tokenizer"
+    local = build_all(Store(tmp_path / "local"), *inputs, Runtime())
     (tmp_path / "in_ray.py").write_text(IN_RAY)
-    inputs = (tmp_path / "ray", documents.root, tokenizer.root / "tokenizer")
     done = subprocess.run(
-        [sys.executable, tmp_path / "in_ray.py", *inputs],
+        [sys.executable, tmp_path / "in_ray.py", tmp_path / "ray", *inputs],
         env=environment(),
         capture_output=True,
         text=True,

@@ -19,7 +19,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from domainlm.tasks.encoder import PROBES
 from domainlm.tasks.extend_tokenizer import ExtendTokenizerConfig, extend_tokenizer
 from domainlm.tasks.manifest import Part, outside
-from domainlm.tasks.mix import MixConfig, mix
+from domainlm.tasks.mix import MixConfig, mix, new_token_counts
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.store import Sealed, Store
 from domainlm.tasks.tokenize import TokenizeConfig, tokenize
@@ -28,8 +28,11 @@ from domainlm.tasks.train_tokenizer import TokenizerConfig, train_bpe, write_tok
 from domainlm.trainer.assemble import Parts, assemble
 from domainlm.trainer.config import TrainConfig
 from domainlm.trainer.extension import load_extension
+from domainlm.trainer.ledger import open_streams
 from domainlm.trainer.loop import Run
+from domainlm.trainer.mixture import load_mixture
 from domainlm.trainer.ranks import Ranks, join
+from domainlm.trainer.sampler import Sampler
 
 from .conftest import MakeCorpus, leaflet
 
@@ -181,6 +184,22 @@ def test_every_new_row_begins_as_the_mean_of_its_pieces_and_has_had_a_gradient(w
     exported = load_file(world.store.root / "run/model/model.safetensors")
     assert exported["lm_head.weight"].shape == (320, 16)
     assert not (world.store.root / "run/model/extension.json").exists()
+
+
+@pytest.mark.parametrize("budget", [2048, 9216])
+def test_the_mixture_counts_new_tokens_in_the_very_windows_of_its_budget(world: World, budget: int) -> None:
+    """Less than one repetition, and between one and two."""
+    inputs = tokens_of(world, world.extended.part("tokenizer"), DOMAIN, budget)
+    mixture = load_mixture(inputs["mixture"].paths()[0])
+    extension = load_extension(world.extended.path / "tokenizer")
+    assert extension is not None
+    directories = {"train": inputs["corpus.train"].root}
+    stream, sampler = open_streams(mixture, directories)[0], Sampler(mixture)
+    windows = [place.window for place in sampler.locate_range(0, mixture.num_sequences)]
+    read = np.concatenate([stream.read(window * 32, 32) for window in windows])
+    expected = np.bincount(read, minlength=320)[300:]
+    assert new_token_counts(mixture, directories, extension).tolist() == expected.tolist()
+    assert (len(set(windows)) < len(windows)) == (budget == 9216)
 
 
 def test_a_budget_that_never_reads_a_new_token_is_refused(world: World) -> None:

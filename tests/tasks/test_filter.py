@@ -160,6 +160,12 @@ def test_every_rule_speaks_of_every_document() -> None:
     assert list(spoken) == [settings.rule for settings in CONFIG.rules]
 
 
+@pytest.mark.parametrize(("license", "keep"), [("CC-BY-4.0", True), ("CC-BY-NC-4.0", False), ("unknown", False)])
+def test_of_a_licence_one_verdict_is_told(license: str, keep: bool) -> None:
+    said = verdicts(CONFIG, annotated([document(license=license)]), 0)
+    assert [verdict.keep for verdict in said if verdict.rule == "license"] == [keep]
+
+
 def test_an_article_under_concern_is_kept_unless_the_rule_is_asked_for() -> None:
     concerned = [document(under_concern=True), document(number=1, concern_notice=True)]
     asked = FilterConfig.model_validate({"profile": "biomedical", "rules": [{"rule": "concern"}]})

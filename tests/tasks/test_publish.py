@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from domainlm.eval.statistics import Comparison
 from domainlm.tasks.publish import PublishConfig, publish
+from domainlm.tasks.report.curves import span, ticks
 from domainlm.tasks.report.documents import Fate, Funnel, funnels
 from domainlm.tasks.report.facts import gather
 from domainlm.tasks.report.lineage import Link, Origin, draw, reduced
@@ -21,9 +22,8 @@ from domainlm.tasks.report.pages import (
     report_page,
     short,
     signed,
-    ticks,
 )
-from domainlm.tasks.report.training import CurvePoint
+from domainlm.tasks.report.training import Mark, marks_of
 from domainlm.tasks.report.verdict import outcome
 from domainlm.tasks.store import Sealed, Store
 
@@ -215,6 +215,39 @@ def test_numbers_are_written_for_people():
 
 
 def test_the_scale_of_a_loss_that_does_not_move_is_still_a_scale():
-    flat = (CurvePoint(1, 2.0, 2.0, 2.0), CurvePoint(2, 2.0, 2.0, 2.0))
-    assert all(0 <= height <= 1 for _, height in ticks(flat))
-    assert ticks(())
+    for values in ((2.0, 2.0), (), (0.0, 3e-4), (1.0, 180_000.0)):
+        for from_zero in (False, True):
+            low, high = span(values, from_zero=from_zero)
+            assert all(low <= value <= high for value in values)
+            assert len(ticks(low, high)) >= 2 or values == (2.0, 2.0)
+            assert all(0 <= height <= 1 for _, height in ticks(low, high))
+
+
+def test_what_happened_on_the_way_is_told_with_its_reason():
+    events = [
+        {"event": "start", "step": 0, "num_ranks": 2},
+        {"event": "crash", "step": 40, "what": "killed"},
+        {"event": "resume", "step": 32, "num_ranks": 1},
+        {"event": "skip", "step": 50},
+        {"event": "spike", "step": 77, "loss": 9.5, "threshold": 4.0, "to_step": 70, "skipped_steps": [75, 76, 77],
+         "num_documents": 3},
+        {"event": "resume", "step": 80, "num_ranks": 4},
+    ]  # fmt: skip
+    assert list(marks_of(events, 100)) == [
+        Mark("restart", 3200, "crashed; went on from step 32 with 1 rank"),
+        Mark("skip", 5000, "step 50 was not finite and touched no parameter"),
+        Mark("rollback", 7700,
+             "loss 9.50 at step 77, above 4.00: back to step 70, steps 75 to 77 left out, 3 documents named"),
+        Mark("restart", 8000, "ended without a word; went on from step 80 with 4 ranks"),
+    ]  # fmt: skip
+
+
+def test_the_report_shows_how_held_out_text_fared_and_where_the_time_went(published, report):
+    page = (published.path / "report.html").read_text()
+    assert set(report.training.held_out) == {"leaflets", "plain"}
+    assert len(report.training.held_out["plain"]) == 7
+    assert page.count('<svg class="curve"') == 4
+    assert page.count('class="dots line') == 2
+    assert sum(part.share for part in report.training.spent) == pytest.approx(1, abs=0.02)
+    assert "held out" in {part.name for part in report.training.spent}
+    assert f"{100 * report.training.goodput:.1f} %" in page

@@ -1,6 +1,7 @@
 """Arrow, CSV and TSV: rows are records, a bad row is lost alone, and a large file may be cut without a trace."""
 
 import gzip
+import os
 from pathlib import Path
 
 import datasets
@@ -11,6 +12,7 @@ import pytest
 from domainlm.tasks.documents import DeadLetter
 from domainlm.tasks.readers import FORMATS, Piece, Record, Settings
 from domainlm.tasks.readers.record import Item
+from domainlm.tasks.tables import open_parquet
 
 HEADER = b"id,text,license\n"
 
@@ -34,6 +36,18 @@ def write_arrow(path: Path, data: pa.Table, batch_rows: int = 10, *, stream: boo
     with new(str(path), data.schema) as writer:
         writer.write_table(data, max_chunksize=batch_rows)
     return path
+
+
+def test_a_parquet_file_is_read_in_the_memory_of_a_row_group_however_large_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    with pq.ParquetWriter(path, pa.schema([pa.field("text", pa.binary())])) as writer:
+        for _ in range(40):
+            writer.write_table(pa.table({"text": [os.urandom(500_000)]}))
+    before = pa.total_allocated_bytes()
+    with open_parquet(path) as file:
+        held = [pa.total_allocated_bytes() - before for _ in file.iter_batches(1)]
+    assert len(held) == 40
+    assert max(held) < 4_000_000
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -3,13 +3,16 @@ import json
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from domainlm.tasks.mix import MixConfig, mix
 from domainlm.tasks.processes import Preempted, Refused
 from domainlm.tasks.progress import Progress, watched_by
 from domainlm.tasks.report.verdict import read_scores
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.store import Sealed, Store
-from domainlm.tasks.train import train
-from domainlm.trainer.config import ModelConfig, TrainConfig
+from domainlm.tasks.train import make_job, train
+from domainlm.trainer.config import ModelConfig, ScheduleConfig, TrainConfig
+
+from .conftest import SMALL_MODEL
 
 
 @pytest.fixture
@@ -82,6 +85,22 @@ def test_training_continues_from_given_weights(build, trained, tmp_path):
     assert continued.manifest.counts["last_loss"] < trained.manifest.counts["last_loss"]
 
 
+def test_a_run_goes_on_from_the_state_that_a_trunk_has_left_as_content(build, trained, tmp_path):
+    store, inputs, flat = Store(tmp_path / "trunk"), build.train_inputs(), {"warmup_tokens": 1024}
+    budget = dict(build.stages["mix"].manifest.config) | {"token_budget": 24 * 256}
+    mixed = {name: part for name, part in inputs.items() if name == "tokenizer" or name.startswith("corpus.")}
+    shorter = mix.build(store, MixConfig(**budget), mixed, build.runtime)
+    constant = TrainConfig(model=SMALL_MODEL, schedule=ScheduleConfig(name="constant", **flat))
+    trunk = train.build(store, constant, {**inputs, "mixture": shorter.part()}, build.runtime)
+    assert {name.split("/")[0] for name in trunk.part().files} == {"model", "state"}
+    decay = TrainConfig(model=SMALL_MODEL, schedule=ScheduleConfig(decay_tokens=24 * 256, **flat))
+    branch = train.build(store, decay, {**inputs, "trunk": trunk.part("state")}, build.runtime)
+    assert {name.split("/")[0] for name in branch.part().files} == {"model"}
+    assert (branch.manifest.counts["trunk_tokens"], branch.manifest.counts["tokens"]) == (24 * 256, 48 * 256)
+    assert branch.manifest.inputs["trunk"].origin == f"{trunk.path.name}/state"
+    assert branch.manifest.counts["last_loss"] < trunk.manifest.counts["last_loss"]
+
+
 def test_a_job_that_cannot_work_is_refused_in_the_words_of_the_trainer_and_not_tried_again(build, tmp_path):
     config = TrainConfig(model=ModelConfig(layers=1, max_positions=16))
     with pytest.raises(Refused, match=r"training refused: sequences of 32 tokens are longer than the 16 positions"):
@@ -116,3 +135,10 @@ def test_what_training_is_watched_by_is_recorded_and_renames_nothing(build, trai
     assert (record.decides, record.origin) == (False, build.held_out.root.name)
     blind = {name: part for name, part in build.train_inputs().items() if name != "held_out"}
     assert train.request(config, blind).key == trained.manifest.key
+
+
+def test_the_runtime_says_how_the_trainer_runs(build, tmp_path):
+    how = {"activation_checkpointing": "selective", "compile": "never", "shard_ranks": 1, "microbatch_sequences": 2}
+    runtime = build.runtime.model_copy(update=how)
+    job = make_job(TrainConfig(), build.train_inputs(), tmp_path, runtime)
+    assert {name: getattr(job.place, name) for name in how} == how

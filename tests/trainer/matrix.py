@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 
+from domainlm.trainer import fsdp
 from domainlm.trainer.assemble import assemble
 from domainlm.trainer.job import load_job
 from domainlm.trainer.loop import Run
@@ -16,6 +17,8 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     jobs = [load_job(Path(path)) for path in sys.argv[2:]]
     ranks = join("cpu", shard_ranks=jobs[0].place.shard_ranks)
+    if ranks.num_ranks == 4:
+        fsdp.KEEP_WHOLE = 0  # as models are run that are too large to be whole on one rank
     for job in jobs:
         run = Run(job, ranks, assemble(job, ranks))
         step = run._step

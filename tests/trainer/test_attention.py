@@ -38,7 +38,9 @@ def packed() -> tuple[Tensor, Tensor]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("attention", get_args(Attention))
-@pytest.mark.filterwarnings("ignore:_compile flag on create_block_mask:DeprecationWarning")  # by transformers
+@pytest.mark.filterwarnings(
+    "ignore"
+)  # of torch and transformers about themselves, and that flex attention is not compiled
 def test_packed_documents_equal_separate_ones(family: str, attention: Attention, ranks: Ranks) -> None:
     config = tiny(family)
     if attention == "flex_attention" and not AutoModelForCausalLM._model_mapping[type(config)]._supports_flex_attn:
@@ -102,6 +104,9 @@ def test_a_family_that_masks_otherwise_keeps_the_masks_of_transformers() -> None
     for config in (tiny("gemma2"), tiny("granite"), chunked, capped):
         assert attention_for(config, cpu, bf16=True) == "sdpa"
         assert attention_for(config, cuda, bf16=True) == "flex_attention"
+    with pytest.raises(ValueError, match="granite masks otherwise as it is configured"):
+        attention_for(tiny("granite"), cpu, bf16=True, asked="documents")
+    assert attention_for(tiny("llama"), cpu, bf16=True, asked="sdpa") == "sdpa"
     assert attention_for(tiny("llama"), cuda, bf16=False) == "flex_attention"  # flash kernels take no fp32
     assert attention_for(windowed("llama", {"head_dim": 12}), cuda, bf16=True) == "flex_attention"
 

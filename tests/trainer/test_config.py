@@ -46,10 +46,19 @@ def test_the_presets_are_those_that_the_form_offers() -> None:
 @pytest.mark.parametrize(
     ("preset", "vocab_size", "millions"),
     [("llama-6m", 4096, 5.9), ("llama-10m", 4096, 11.2), ("llama-125m", 50_304, 124), ("llama-1.2b", 128_256, 1236),
-     ("llama-3b", 128_256, 3213), ("llama-7b", 32_000, 7242)],
+     ("llama-3b", 128_256, 3213), ("llama-7b", 32_000, 7242), ("qwen3-10m", 4096, 11.2), ("qwen3-30m", 8192, 29.4),
+     ("qwen3-125m", 50_304, 124), ("qwen3-350m", 50_304, 353), ("qwen3-0.6b", 151_936, 596),
+     ("qwen3-1.7b", 151_936, 1721), ("qwen3-4b", 151_936, 4022), ("qwen3-7b", 50_304, 6590)],
 )  # fmt: skip
 def test_presets_have_about_the_size_in_their_name(preset: str, vocab_size: int, millions: float) -> None:
     assert PRESETS[preset].num_parameters(vocab_size) / 1e6 == pytest.approx(millions, rel=0.02)
+
+
+def test_a_head_is_as_wide_as_the_preset_says_unless_width_or_heads_are_replaced() -> None:
+    assert ModelConfig(preset="qwen3-0.6b", layers=3).shape.head_width == 128
+    assert ModelConfig(preset="qwen3-0.6b", width=512).shape.head_width == 32
+    assert ModelConfig(preset="qwen3-0.6b", width=512, head_width=64).shape.head_width == 64
+    assert {ModelConfig(preset=name).shape.family for name in ("llama-6m", "qwen3-10m")} == {"llama", "qwen3"}  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -63,6 +72,10 @@ def test_presets_have_about_the_size_in_their_name(preset: str, vocab_size: int,
         ({"schedule": {"name": "cosine", "decay_tokens": 5}}, "decay_tokens has no effect on schedule 'cosine'"),
         ({"schedule": {"name": "constant", "final_fraction": 0.5}}, "final_fraction has no effect"),
         ({"model": {"heads": 3}}, "width must be a multiple of heads"),
+        ({"model": {"kv_heads": 3}}, "heads must be a multiple of kv_heads"),
+        ({"model": {"preset": "qwen3-0.6b", "head_width": 5}}, "head_width must be even"),
+        ({"optimizer": {"momentum": 0.9}}, "momentum has no effect on optimizer 'adamw'"),
+        ({"schedule": {"initial_fraction": 0.1, "warmup_tokens": 0}}, "has no effect without a warm-up"),
     ],
 )
 def test_a_wrong_config_is_refused_with_its_path(value: object, says: str) -> None:
@@ -76,6 +89,7 @@ def test_a_wrong_config_is_refused_with_its_path(value: object, says: str) -> No
         (ScheduleConfig(name="constant", warmup_tokens=100), [0.5, 1.0, 1.0, 1.0]),
         (ScheduleConfig(name="wsd", warmup_tokens=100, decay_tokens=400), [0.5, 1.0, 1.0, 0.25]),
         (ScheduleConfig(name="wsd", warmup_tokens=100, final_fraction=0.5), [0.5, 1.0, 1.0, 0.75]),
+        (ScheduleConfig(name="wsd", warmup_tokens=200, initial_fraction=0.2), [0.4, 0.6, 1.0, 0.5]),
         (ScheduleConfig(name="linear", warmup_tokens=0), [0.95, 0.9, 0.5, 0.1]),
         (ScheduleConfig(name="cosine", warmup_tokens=0), [0.9938, 0.9755, 0.5, 0.0245]),
     ],

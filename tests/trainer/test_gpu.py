@@ -4,11 +4,13 @@ import dataclasses
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
+from transformers import AutoModelForCausalLM
 
 from domainlm.trainer.assemble import assemble
 from domainlm.trainer.attention import attention_for, document_bounds
 from domainlm.trainer.fsdp import accumulate
-from domainlm.trainer.job import Place
+from domainlm.trainer.job import Attention, Place
 from domainlm.trainer.loader import on_device
 from domainlm.trainer.loop import Run
 from domainlm.trainer.optimizer import local
@@ -29,15 +31,19 @@ def gpu() -> Ranks:
 
 
 @pytest.mark.parametrize(("family", "changes"), [*((family, {}) for family in FAMILIES), *WINDOWS])
-def test_varlen_attention_gives_the_loss_and_gradients_of_a_dense_mask(
-    family: str, changes: dict[str, object], gpu: Ranks
+@pytest.mark.parametrize("attention", ["documents", "flex_attention"])
+@pytest.mark.filterwarnings("ignore")  # of torch and transformers about themselves, as they compile
+def test_other_attentions_give_the_loss_and_gradients_of_a_dense_mask(
+    family: str, changes: dict[str, object], attention: Attention, gpu: Ranks
 ) -> None:
     tokens, positions = packed()
+    config = windowed(family, changes)
+    assert attention_for(config, gpu.device, bf16=True) == "documents"
+    if attention == "flex_attention" and not AutoModelForCausalLM._model_mapping[type(config)]._supports_flex_attn:
+        return
     results = []
-    for attention in ("sdpa", "documents"):
-        config = windowed(family, changes)
-        assert attention_for(config, gpu.device, bf16=True) == "documents"
-        model = built(config, gpu, bf16=True, attention=attention)  # type: ignore[arg-type]
+    for one in ("sdpa", attention):
+        model = built(windowed(family, changes), gpu, bf16=True, attention=one)
         loss = model(*on_device([tokens, positions, tokens, document_bounds(positions)], gpu.device))
         loss.backward()
         gradients = [local(p.grad).flatten() for p in model.parameters() if p.grad is not None]
@@ -47,6 +53,18 @@ def test_varlen_attention_gives_the_loss_and_gradients_of_a_dense_mask(
     assert float((gradient - other_gradient).norm() / gradient.norm()) < 0.05
 
 
+@pytest.mark.parametrize("attention", ["documents", "flex_attention"])
+@pytest.mark.filterwarnings("ignore")
+def test_graphs_are_few_whatever_the_documents(attention: Attention, gpu: Ranks, world: World) -> None:
+    torch._dynamo.reset()
+    counters.clear()
+    config = dataclasses.replace(world.job("").config, precision="bf16")
+    place = Place(device="cuda", microbatch_sequences=2, compile="always", attention=attention)
+    run_here(world.job(f"gpu-graphs-{attention}", config=config, place=place), gpu)
+    assert counters["stats"]["unique_graphs"] <= 4  # layers, loss, and what flex attention compiles of its own
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_compiled_training_follows_eager_training(gpu: Ranks, world: World) -> None:
     config = dataclasses.replace(world.job("").config, precision="bf16")
     curves = []
@@ -56,6 +74,7 @@ def test_compiled_training_follows_eager_training(gpu: Ranks, world: World) -> N
     assert curves[1] == pytest.approx(curves[0], rel=0.02)
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_forward_and_backward_never_wait_for_the_device(gpu: Ranks, world: World) -> None:
     config = dataclasses.replace(world.job("").config, precision="bf16")
     place = Place(device="cuda", microbatch_sequences=2)

@@ -18,6 +18,7 @@ from .conftest import World
 from .test_run import run_here
 
 
+@pytest.mark.filterwarnings("ignore")  # of torch about itself, as it compiles
 def test_compiled_training_is_eager_training_to_rounding_and_resumes_to_the_bit(world: World, ranks: Ranks) -> None:
     """With activations recomputed, which the compiler has to plan. A compiled graph takes 10 s: all in one test."""
     torch._dynamo.reset()

@@ -20,7 +20,7 @@ STOP_STEP = 9
 def run_all(jobs: list[TrainJob], layout: str, stop_step: int) -> None:
     """The jobs one after the other, by as many processes as the layout has."""
     num_ranks, shard_ranks = LAYOUTS[layout]
-    place = Place(device="cpu", microbatch_sequences=2, shard_ranks=shard_ranks)
+    place = Place(device="cpu", microbatch_sequences=min(2, 4 // num_ranks), shard_ranks=shard_ranks)
     paths = []
     for job in jobs:
         save_job(replace(job, place=place), job.output.with_suffix(".json"))

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig
 
 from domainlm.trainer.assemble import assemble
-from domainlm.trainer.config import TrainConfig
+from domainlm.trainer.config import ModelConfig, TrainConfig
 from domainlm.trainer.export import export
 from domainlm.trainer.flops import flops_per_token, peak_flops
 from domainlm.trainer.fsdp import shard
@@ -16,9 +16,9 @@ from domainlm.trainer.job import Attention, Place
 from domainlm.trainer.model import (
     LanguageModel,
     build_on_meta,
+    fresh_config,
     fresh_weights,
     given_weights,
-    llama_config,
     materialise,
     without_dropout,
 )
@@ -97,8 +97,17 @@ def test_a_microbatch_with_and_without_boundaries_is_the_sum_of_its_sequences(ra
     assert both == pytest.approx(each, rel=1e-5)
 
 
+@pytest.mark.parametrize("preset", ["llama-6m", "llama-3b", "qwen3-10m", "qwen3-0.6b", "qwen3-7b"])
+def test_a_preset_is_the_model_of_its_family_with_the_parameters_that_its_shape_counts(preset: str) -> None:
+    model = ModelConfig(preset=preset)  # type: ignore[arg-type]
+    config = fresh_config(model, vocab_size=4096, bos_id=0, eos_id=1)
+    built = build_on_meta(config, z_loss=0.0)
+    assert type(built.causal).__name__ == {"llama": "LlamaForCausalLM", "qwen3": "Qwen3ForCausalLM"}[model.shape.family]
+    assert sum(p.numel() for p in built.parameters()) == model.shape.num_parameters(4096)
+
+
 def test_initial_weights_follow_from_the_seed_alone(ranks: Ranks) -> None:
-    config = llama_config(TINY, vocab_size=VOCAB, bos_id=0, eos_id=1)
+    config = fresh_config(TINY, vocab_size=VOCAB, bos_id=0, eos_id=1)
     shape = torch.Size([48, 32])
     sources = [fresh_weights(config, seed) for seed in (1, 1, 2)]
     first, same, other = (source("model.layers.0.mlp.up_proj.weight", shape) for source in sources)
@@ -126,11 +135,11 @@ def test_norms_biases_and_embeddings_have_no_weight_decay(ranks: Ranks) -> None:
 
 
 def test_flops_follow_the_formula_and_an_unknown_device_has_no_peak(ranks: Ranks) -> None:
-    config = llama_config(TINY, vocab_size=VOCAB, bos_id=0, eos_id=1)
+    config = fresh_config(TINY, vocab_size=VOCAB, bos_id=0, eos_id=1)
     model = build_on_meta(config, z_loss=0.0)
     num_parameters = TINY.shape.num_parameters(VOCAB)
     assert flops_per_token(model, config, 32) == 6 * num_parameters + 6 * 2 * 32 * 32
-    untied = llama_config(dataclasses.replace(TINY, tie_embeddings=False), vocab_size=VOCAB, bos_id=0, eos_id=1)
+    untied = fresh_config(dataclasses.replace(TINY, tie_embeddings=False), vocab_size=VOCAB, bos_id=0, eos_id=1)
     assert flops_per_token(build_on_meta(untied, z_loss=0.0), untied, 32) == flops_per_token(model, config, 32)
     assert peak_flops(torch.device("cpu")) is None
 

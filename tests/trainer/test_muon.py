@@ -70,7 +70,7 @@ def test_matrices_of_layers_have_one_moment_and_all_else_two(world: World, ranks
 def stopped(world: World) -> Path:
     """A run of two ranks that was stopped in its middle."""
     job = muon_job(world, "muon-stopped")
-    run_all([job], 2, 9)
+    run_all([job], "2", 9)
     return job.output
 
 
@@ -80,8 +80,8 @@ def test_a_checkpoint_goes_on_to_the_same_bits_or_on_other_ranks_to_the_same_cur
     whole, *resumed = (muon_job(world, f"muon-{name}") for name in ("whole", "on-2", "on-4", "on-1"))
     for job in resumed:
         shutil.copytree(stopped, job.output)
-    run_all([whole, resumed[0]], 2, -1)
-    run_all([resumed[1]], 4, -1)
+    run_all([whole, resumed[0]], "2", -1)
+    run_all([resumed[1]], "4", -1)
     Run(resumed[2], ranks, assemble(resumed[2], ranks)).train()
     expected = Trained(0, "", whole.output)
     losses = [float(loss or 99) for loss in expected.curve()]

@@ -18,7 +18,7 @@ from domainlm.trainer.ledger import open_streams
 from domainlm.trainer.loader import Loader, digest_parts, join_digest
 from domainlm.trainer.loop import Run
 from domainlm.trainer.mixture import CorpusTokens, Mixture, save_mixture
-from domainlm.trainer.ranks import Ranks, join
+from domainlm.trainer.ranks import Ranks, _mesh, join
 from domainlm.trainer.sampler import Sampler
 
 from .conftest import TINY, VOCAB, Trained, World, read_lines, write_tokenizer
@@ -272,3 +272,9 @@ def test_a_corpus_smaller_than_a_sequence_is_refused(world: World) -> None:
 
 def test_the_default_model_is_the_demo_size() -> None:
     assert ModelConfig().shape.num_parameters(4096) == 5_868_800
+
+
+def test_ranks_that_do_not_divide_into_groups_are_refused(ranks: Ranks) -> None:
+    with pytest.raises(ValueError, match=r"1 ranks do not divide into groups of place.shard_ranks = 2"):
+        _mesh("cpu", 2)
+    assert _mesh("cpu", None).mesh_dim_names == ("shard",)

@@ -1,0 +1,24 @@
+"""Benchmarks run: each measures on a machine of its own, and here only shows that what it calls is still there."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from bench.memory import STAGES, write_inputs
+
+
+@pytest.mark.parametrize("build", [pytest.param(STAGES[name], id=name) for name in STAGES if name != "filter"])
+def test_a_stage_whose_memory_is_measured_builds_what_it_is_given(
+    build: Callable[[Path], None], tmp_path: Path
+) -> None:
+    write_inputs(tmp_path, 60)
+    build(tmp_path)
+    assert len(list(tmp_path.glob("store/*/manifest.json"))) == 1
+
+
+def test_filter_is_measured_after_annotate(tmp_path: Path) -> None:
+    write_inputs(tmp_path, 60)
+    for name in ("annotate", "filter"):
+        STAGES[name](tmp_path)
+    assert len(list(tmp_path.glob("store/*/manifest.json"))) == 2
