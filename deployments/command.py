@@ -14,10 +14,10 @@ from domainlm.flows.cli import (
     StorePath,
     app,
     main,
-    out,
     recipe_of,
     runtime_of,
 )
+from domainlm.flows.printing import out
 
 __all__ = ["deploy", "main"]
 

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, cast
 
-from domainlm.flows.show import read_report
+from domainlm.flows.show import read_report, verdict_sentence
 from domainlm.tasks.store import Sealed, Store
 
 Decision = Literal["approved", "rejected"]
@@ -44,15 +44,16 @@ class Approval:
 def decide(
     store: Store, model: Sealed, decision: Decision, *, by: str, reason: str, despite_verdict: bool = False
 ) -> Approval:
-    """Record a decision. Raises NotApproved where the tests say `worse` and nobody said that this is known."""
+    """Record a decision. Raises NotApproved where a test says `worse` and nobody said that this is known."""
     if not by.strip() or not reason.strip():
         raise NotApproved("an approval needs a name (`--by`) and a reason (`--reason`): others will rely on it.")
     told = cast("dict[str, object]", read_report(model.path)["verdict"])
-    verdict = str(told["overall"])
-    if decision == "approved" and verdict == "worse" and not despite_verdict:
+    is_bad = not {"worse", "mixed"}.isdisjoint((told["questions"], told["text"]))
+    verdict = verdict_sentence(model.path)
+    if decision == "approved" and is_bad and not despite_verdict:
         raise NotApproved(
-            f"the paired tests say that {model.path.name} is worse than its {told['base']}. Look at its report.html; "
-            "to approve it all the same say --despite-verdict, and in --reason why."
+            f"{model.path.name} lost something. {verdict} Look at its report.html; to approve it all the same say "
+            "--despite-verdict, and in --reason why."
         )
     manifest, at = model.manifest, datetime.now(UTC).isoformat(timespec="seconds")
     made = Approval(model.path.name, manifest.key, manifest.digest, decision, by.strip(), reason.strip(), verdict, at)

@@ -152,8 +152,11 @@ def approve(
     where, name = _store_of(recipe, store)
     chosen = published_model(where, name, model)
     print_verdict(chosen.path)
-    decision = "rejected" if reject else "approved"
-    print_decision(decide(where, chosen, decision, by=by, reason=reason, despite_verdict=despite_verdict))
+    print_decision(
+        decide(
+            where, chosen, "rejected" if reject else "approved", by=by, reason=reason, despite_verdict=despite_verdict
+        )
+    )
 
 
 @app.command()

@@ -95,7 +95,7 @@ class FilterConfig(BaseModel):
         if not isinstance(raw, dict):
             return raw
         given, profile = raw.get("rules", ()), raw.get("profile")
-        known = PROFILES.get(profile) if isinstance(profile, str) else None
+        known = next((rules for name, rules in PROFILES.items() if name == profile), None)
         if isinstance(given, Mapping):
             return {**raw, "rules": changed_by_name(known or DEFAULT_RULES, given)}
         if known and isinstance(given, list | tuple):

@@ -41,6 +41,7 @@ class Together(LoadScopeScheduling):
         return next((shared for path, shared in TOGETHER.items() if nodeid.startswith(path)), nodeid.split("::")[0])
 
 
+@pytest.hookimpl(optionalhook=True)  # -p no:xdist
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
     """What `-n 2` deals tests out by, whatever `--dist` says."""
     config.option.loadscopereorder = False

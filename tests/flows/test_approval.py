@@ -68,14 +68,15 @@ def test_a_model_that_tests_as_worse_is_not_approved_by_mistake(store: Store, tm
     worse = tmp_path / "worse"
     worse.mkdir()
     told = json.loads((model.path / "report.json").read_text())
-    told["verdict"]["overall"] = "worse"
+    told["verdict"] |= {"questions": "better", "text": "worse"}
     (worse / "report.json").write_text(json.dumps(told))
     bad = Sealed(worse, replace(model.manifest, key="f" * 64))
-    with pytest.raises(NotApproved, match=r"say that worse is worse than its untrained twin.*--despite-verdict"):
+    with pytest.raises(NotApproved, match=r"held-out text worse\. .*--despite-verdict"):
         decide(store, bad, "approved", by="A", reason="in a hurry")
     assert not (store.root / FILE).exists()
     decide(store, bad, "rejected", by="A", reason="worse")
-    assert decide(store, bad, "approved", by="A", reason="a trial", despite_verdict=True).verdict == "worse"
+    approved = decide(store, bad, "approved", by="A", reason="a trial", despite_verdict=True)
+    assert approved.verdict == "Against its untrained twin: questions better, held-out text worse."
 
 
 def test_an_approval_is_of_these_bytes(store: Store) -> None:

@@ -102,8 +102,8 @@ def test_a_plan_is_one_line_a_stage_however_narrow_the_terminal(built: Built, wi
     environment = {**os.environ, "COLUMNS": width}
     printed = subprocess.run([*command, *settings], capture_output=True, text=True, check=True, env=environment).stdout
     stages = [line for line in printed.splitlines() if line.startswith(("reuse ", "build "))]
-    assert len(stages) == 37
-    assert "37 stages: 12 reused, 25 to build" in printed
+    assert len(stages) == len(plan_of(built.recipe, built.runtime))
+    assert f"{len(stages)} stages: 12 reused, {len(stages) - 12} to build" in printed
     assert "rules.length.min_words: 20 -> 25" in printed
 
 
@@ -168,7 +168,7 @@ def test_a_longer_budget_reuses_the_whole_corpus(built: Built) -> None:
     lines = plan_of(load_recipe("demo", (*SMALL, "mix.token_budget=50000")), built.runtime)
     built_anew = [line.name for line in lines if not line.reused]
     assert built_anew == ["mix", "train", "evaluate.model", "evaluate.base", "publish.demo"]
-    assert lines[-5].because == ("token_budget: 40000 -> 50000",)
+    assert {line.name: line.because for line in lines}["mix"] == ("token_budget: 40000 -> 50000",)
 
 
 def test_every_document_met_the_fate_that_the_truth_foretells(built: Built, pharmacopoeia: Path) -> None:
