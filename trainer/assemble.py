@@ -35,6 +35,7 @@ from .optimizer import ShardedOptimizer
 from .ranks import Ranks
 from .sampler import Sampler
 from .shards import ShardHeader
+from .tensors import checkpoint_bytes
 from .trunk import check_trunk, trunk_digest
 
 
@@ -74,6 +75,7 @@ def assemble(job: TrainJob, ranks: Ranks) -> Parts:
     initial = partial(initial_weights, job, hf_config)
     model = sharded_model(job, ranks, hf_config, initial())
     optimizer = ShardedOptimizer(model, job.config.optimizer)
+    preflight.check_room(job.output, checkpoint_bytes(optimizer))
     return Parts(mixture, loader, hf_config, model, optimizer, initial, identity)
 
 

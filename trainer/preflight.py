@@ -1,6 +1,7 @@
 """Checks before the first step: what cannot work is said now, with what to do, and costs no GPU time."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -101,6 +102,23 @@ def check_extension(mixture: Mixture, extension: Extension, init_from: Path) -> 
         raise ValueError(
             f"the extended tokenizer has {extension.num_entries:,} entries, but the mixture's tokens are of a "
             f"vocabulary of {mixture.vocab_size:,}; tokenize the corpora with the extended one."
+        )
+
+
+def check_room(output: Path, checkpoint_bytes: int) -> None:
+    """The disk has room for two checkpoints, of which one stays until the other is whole, and the exported weights.
+
+    A run that goes on has its checkpoints already, and makes room by itself.
+    """
+    if any(output.glob("checkpoints/step-*")):
+        return
+    needed = 2 * checkpoint_bytes + checkpoint_bytes // 3
+    place = next(directory for directory in (output, *output.parents) if directory.is_dir())
+    free = shutil.disk_usage(place).free
+    if free < needed:
+        raise ValueError(
+            f"the run will write about {needed / 1e9:,.1f} GB (two checkpoints of {checkpoint_bytes / 1e9:,.1f} GB and "
+            f"the exported weights), and {place} has {free / 1e9:,.1f} GB free. Free some room, or give another place."
         )
 
 

@@ -18,6 +18,7 @@ from domainlm.trainer.ledger import open_streams
 from domainlm.trainer.loader import Loader, digest_parts, join_digest
 from domainlm.trainer.loop import Run
 from domainlm.trainer.mixture import CorpusTokens, Mixture, save_mixture
+from domainlm.trainer.preflight import check_room
 from domainlm.trainer.ranks import Ranks, _mesh, join
 from domainlm.trainer.sampler import Sampler
 
@@ -246,6 +247,16 @@ def test_what_cannot_work_is_refused_before_the_first_step(
     with pytest.raises((ValueError, FileNotFoundError), match=says):
         assemble(breaks(broken), ranks)
     assert not (broken.root / "x").exists()
+
+
+def test_a_disk_without_room_for_two_checkpoints_is_refused(tmp_path: Path) -> None:
+    """Before the first step; a run that has checkpoints makes room by itself."""
+    check_room(tmp_path / "out", 1000)
+    whole = shutil.disk_usage(tmp_path).total
+    with pytest.raises(ValueError, match=r"two checkpoints of [\d,.]+ GB .* GB free\. Free some room"):
+        check_room(tmp_path / "out", whole)
+    (tmp_path / "out/checkpoints/step-00000100").mkdir(parents=True)
+    check_room(tmp_path / "out", whole)
 
 
 def test_a_step_must_divide_among_the_ranks(world: World, ranks: Ranks) -> None:
