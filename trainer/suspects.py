@@ -1,8 +1,8 @@
 """Which documents a spike came from: the suspected steps, looked at again with the weights from before it.
 
 Every sequence of the steps gets its loss; those far above the rest are taken apart into their documents, and those far
-above the rest are named. Where none stands out, all documents of the steps are. Named documents are lines of
-`quarantine.jsonl`: a proposal, for a person decides.
+above the rest are named, if they have a part in what their sequence is above it. Where none stands out, all documents of
+the steps are. Named documents are lines of `quarantine.jsonl`: a proposal, for a person decides.
 """
 
 import dataclasses
@@ -23,6 +23,7 @@ from .ranks import Ranks
 from .stream import Piece
 
 DEVIATIONS = 6.0
+LEAST_PART = 0.1  # of a sequence's excess: the few first tokens of a document are always hard, and raise no loss
 MOST_SEQUENCES = 16  # taken apart: one forward for each of their documents
 
 
@@ -36,10 +37,17 @@ class Suspect:
     corpus: str
     step: int
     sequence: int
+    tokens: int
+    """Of the document, in the sequence."""
     loss: float | None
     """Mean over the document's tokens in the sequence; null where it is not finite, or was not looked at."""
     typical_loss: float
     """Median over the sequences of the suspected steps."""
+
+    @property
+    def excess(self) -> float:
+        """What the document adds to its sequence's loss beyond the usual, summed over its tokens."""
+        return math.inf if self.loss is None else max(0.0, self.loss - self.typical_loss) * self.tokens
 
 
 def find_suspects(parts: Parts, ranks: Ranks, steps: Sequence[int]) -> list[Suspect]:
@@ -50,7 +58,7 @@ def find_suspects(parts: Parts, ranks: Ranks, steps: Sequence[int]) -> list[Susp
     limit = high_above(finite, DEVIATIONS) if finite else -math.inf
     outliers = sorted((s for s, loss in losses.items() if not loss <= limit), key=lambda s: (-_rank(losses[s]), s))
     found = [suspect for s in outliers[:MOST_SEQUENCES] for suspect in _apart(parts, ranks, s, typical)]
-    named = [suspect for suspect in found if suspect.loss is None or suspect.loss > limit]
+    named = [suspect for suspect in found if _stands_out(suspect, found, limit)]
     reshard(parts.model)
     if not found:
         found = [_suspect(parts, s, piece, None, typical) for s, piece in _all_pieces(parts, losses)]
@@ -62,6 +70,14 @@ def propose_quarantine(output: Path, suspects: Iterable[Suspect], reason: str) -
     lines = Lines(output / "quarantine.jsonl")
     for suspect in suspects:
         lines.append({**dataclasses.asdict(suspect), "reason": reason})
+
+
+def _stands_out(suspect: Suspect, found: Sequence[Suspect], limit: float) -> bool:
+    """Whether a document's loss is high, and it has a part in that of its sequence."""
+    if suspect.loss is None:
+        return True
+    whole = sum(other.excess for other in found if other.sequence == suspect.sequence and other.loss is not None)
+    return suspect.loss > limit and suspect.excess >= LEAST_PART * whole
 
 
 def _rank(loss: float) -> float:
@@ -112,7 +128,7 @@ def _suspect(parts: Parts, sequence: int, piece: Piece, loss: float | None, typi
     corpus = parts.mixture.corpora[parts.loader.sampler.locate(sequence).corpus].name
     step = sequence // parts.mixture.batch_sequences
     names = (piece.doc_id, piece.source, piece.license, corpus)
-    return Suspect(*names, step, sequence, loss, typical if math.isfinite(typical) else 0.0)
+    return Suspect(*names, step, sequence, piece.tokens, loss, typical if math.isfinite(typical) else 0.0)
 
 
 def _mean_loss(parts: Parts, ranks: Ranks, *tensors: torch.Tensor) -> float:

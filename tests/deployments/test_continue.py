@@ -57,6 +57,7 @@ def test_a_new_document_is_new_and_training_goes_on_from_the_published_weights(r
         "deduplicate": True,
         "decontaminate.cases": True,
         "tokenize.cases": False,
+        "tokenize_held_out": False,
         "mix": False,
         "train": False,
         "evaluate.model": False,
