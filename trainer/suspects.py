@@ -1,8 +1,8 @@
 """Which documents a spike came from: the suspected steps, looked at again with the weights from before it.
 
 Every sequence of the steps gets its loss; those far above the rest are taken apart into their documents, and those far
-above the rest are named, if they have a part in what their sequence is above it. Where none stands out, all documents of
-the steps are. Named documents are lines of `quarantine.jsonl`: a proposal, for a person decides.
+above the rest are named, if they have a part in what their sequence is above it. Where none stands out, all documents
+of the steps are. Named documents are lines of `quarantine.jsonl`: a proposal, for a person decides.
 """
 
 import dataclasses
