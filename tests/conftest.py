@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
@@ -10,6 +11,9 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settin
 from prefect.testing.utilities import prefect_test_harness
 from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
+
+if TYPE_CHECKING:
+    from domainlm.trainer.ranks import Ranks
 
 # The same examples in every run, so that a failure is the change's own; `pytest --hypothesis-profile=search` looks for
 # new ones, and what it finds becomes an `@example`.
@@ -60,6 +64,19 @@ def prefect_server() -> Iterator[None]:
     quiet = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
     with prefect_test_harness(server_startup_timeout=180), quiet:
         yield
+
+
+@pytest.fixture(scope="session")
+def ranks() -> "Iterator[Ranks]":
+    """This process as the only rank: a process can join once."""
+    import torch
+    import torch.distributed as dist
+
+    from domainlm.trainer.ranks import join
+
+    torch.set_num_threads(1)
+    yield join("cpu")
+    dist.destroy_process_group()
 
 
 @pytest.fixture(scope="session")

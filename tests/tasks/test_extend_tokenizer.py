@@ -3,13 +3,12 @@
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -31,7 +30,7 @@ from domainlm.trainer.extension import load_extension
 from domainlm.trainer.ledger import open_streams
 from domainlm.trainer.loop import Run
 from domainlm.trainer.mixture import load_mixture
-from domainlm.trainer.ranks import Ranks, join
+from domainlm.trainer.ranks import Ranks
 from domainlm.trainer.sampler import Sampler
 
 from .conftest import MakeCorpus, leaflet
@@ -146,13 +145,6 @@ def tokens_of(world: World, tokenizer: Part, texts: list[str], budget: int) -> d
     )
     mixture = mix.build(world.store, config, {"tokenizer": tokenizer, "corpus.train": shards}, world.runtime)
     return {"mixture": mixture.part(), "tokenizer": tokenizer, "corpus.train": shards, "init_from": world.base}
-
-
-@pytest.fixture(scope="module")
-def ranks() -> Iterator[Ranks]:
-    """This process as the only rank."""
-    yield join("cpu")
-    dist.destroy_process_group()
 
 
 def parts_of(world: World, inputs: dict[str, Part], ranks: Ranks) -> tuple[Run, Parts]:

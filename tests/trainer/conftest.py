@@ -4,21 +4,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-import torch.distributed as dist
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from domainlm.trainer.config import ModelConfig, TrainConfig
 from domainlm.trainer.job import Place, TrainJob, save_job
 from domainlm.trainer.mixture import CorpusTokens, Mixture, save_mixture
-from domainlm.trainer.ranks import Ranks, join
 from domainlm.trainer.shards import ShardHeader, TokenDocument, write_shard
 
 VOCAB = 64
@@ -159,11 +155,3 @@ def train(job: TrainJob, *, processes: int = 1) -> Trained:
 def uninterrupted(world: World) -> Trained:
     """The run that all others are compared with: two ranks, nothing happens."""
     return train(world.job("uninterrupted"), processes=2)
-
-
-@pytest.fixture(scope="session")
-def ranks() -> Iterator[Ranks]:
-    """This process as the only rank."""
-    torch.set_num_threads(1)
-    yield join("cpu")
-    dist.destroy_process_group()
