@@ -22,7 +22,6 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer
 
-from domainlm.tasks import progress
 from domainlm.tasks.check_extension import check_counts, check_ids, measure, open_extended
 from domainlm.tasks.documents import ROW_GROUP_ROWS
 from domainlm.tasks.encoder import PROBES
@@ -30,8 +29,9 @@ from domainlm.tasks.manifest import Books
 from domainlm.tasks.new_tokens import Pieces, choose_words, count_words, takes_words_whole, with_words
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
+from domainlm.tasks.tables import open_parquet
 from domainlm.tasks.tokenize import tokenizer_directory
-from domainlm.tasks.train_tokenizer import Sample, choose_sample
+from domainlm.tasks.train_tokenizer import Sample, choose_sample, reported
 from domainlm.trainer.extension import FILE, Extension
 from domainlm.trainer.files import TOKENIZER_FILES
 from domainlm.trainer.shards import file_sha256
@@ -131,7 +131,7 @@ def find_words(base: Mapping[str, Any], sample: Sample, config: ExtendTokenizerC
     tokenizer.no_truncation()
     tokenizer.no_padding()
     words = choose_words(
-        count_words(tokenizer, _reported(sample)), num_tokens=config.new_tokens, min_count=config.min_count
+        count_words(tokenizer, reported(sample)), num_tokens=config.new_tokens, min_count=config.min_count
     )
     if not words:
         raise ValueError(
@@ -179,14 +179,6 @@ def _write_json(path: Path, value: object) -> None:
 
 def _texts(paths: Iterable[Path]) -> Iterator[str]:
     for path in paths:
-        with pq.ParquetFile(path) as file:
+        with open_parquet(path) as file:
             for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=["text"]):
                 yield from batch["text"].to_pylist()
-
-
-def _reported(sample: Sample) -> Iterator[str]:
-    done = 0
-    for text in sample.texts():
-        done += len(text.encode())
-        progress.report(done, sample.bytes, "bytes")
-        yield text

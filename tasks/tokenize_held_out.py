@@ -25,6 +25,7 @@ from domainlm.tasks.evaluate import HELD_OUT
 from domainlm.tasks.manifest import Books
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
+from domainlm.tasks.tables import open_parquet
 from domainlm.tasks.token_columns import with_ends
 from domainlm.tasks.tokenize import read_header, tokenizer_directory
 from domainlm.trainer.shards import ShardHeader, write_columns
@@ -71,13 +72,13 @@ def tokenize_held_out(config: TokenizeHeldOutConfig, inputs: Inputs, out: Path, 
 def read_in_order(folder: Path, chosen: Sequence[str]) -> pa.RecordBatch:
     """These documents of the Parquet files in a folder, in this order."""
     wanted = pa.array(chosen, pa.string())
-    batches = [
-        batch.filter(pc.is_in(batch["doc_id"], wanted))
-        for path in sorted(folder.glob("*.parquet"))
-        for batch in pq.ParquetFile(path).iter_batches(columns=COLUMNS)
-    ]
-    found = pa.Table.from_batches(batches).combine_chunks()
-    return found.take(pc.index_in(wanted, found["doc_id"].combine_chunks())).to_batches()[0]
+    batches: list[pa.RecordBatch] = []
+    for path in sorted(folder.glob("*.parquet")):
+        with open_parquet(path) as file:
+            found = (batch.filter(pc.is_in(batch["doc_id"], wanted)) for batch in file.iter_batches(columns=COLUMNS))
+            batches += found
+    table = pa.Table.from_batches(batches).combine_chunks()
+    return table.take(pc.index_in(wanted, table["doc_id"].combine_chunks())).to_batches()[0]
 
 
 def write_source(

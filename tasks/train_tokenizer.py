@@ -80,7 +80,7 @@ def train_tokenizer(config: TokenizerConfig, inputs: Inputs, out: Path, runtime:
     """Sample, train, write, measure."""
     files = tuple(path for name in sorted(inputs) for path in inputs[name].paths())
     sample = choose_sample(files, config.max_bytes)
-    tokenizer = train_bpe(_reported(sample), config)
+    tokenizer = train_bpe(reported(sample), config)
     write_tokenizer(tokenizer, out / "tokenizer")
     entered = {name: sum(pq.read_metadata(path).num_rows for path in part.paths()) for name, part in inputs.items()}
     return Books(
@@ -163,7 +163,8 @@ def _digests_and_lengths(
     return np.concatenate(digests), np.concatenate(lengths)
 
 
-def _reported(sample: Sample) -> Iterator[str]:
+def reported(sample: Sample) -> Iterator[str]:
+    """The texts of a sample, with the progress told on the way."""
     done = 0
     for text in sample.texts():
         done += len(text.encode())
