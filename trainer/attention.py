@@ -36,7 +36,7 @@ VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)  # torch 2
 def attention_for(
     config: PreTrainedConfig, device: torch.device, *, bf16: bool, asked: Literal["auto", Attention] = "auto"
 ) -> Attention:
-    """The attention that was asked for, or the fastest that computes what the family means, on this device.
+    """The attention that was asked for, or the first that computes what the family means, on this device.
 
     Raises:
         ValueError: document attention was asked for, but would compute something else.
