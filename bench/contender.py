@@ -67,10 +67,10 @@ def main() -> None:
 
 
 def ours(job: TrainJob) -> dict[str, Any]:
-    """This trainer, with all that a run does: metrics, signs of life, a checkpoint of the end."""
+    """The steps of this trainer with all that belongs to them: data, metrics, signs of life."""
     ranks = join(job.place.device)
     run = Run(job, ranks, assemble(job, ranks))
-    run.train()
+    run.steps(run.restore())
     lines = [json.loads(line) for line in (job.output / "metrics.jsonl").read_text().splitlines()]
     step_s = [line["step_s"] + line["data_s"] + line["stall_s"] for line in lines]
     return {"step_s": step_s, "losses": [line["loss"] for line in lines]}

@@ -6,7 +6,8 @@ start of the command to the end of the first step that it trains. "Same bits": t
 of as many processes that nobody stopped. Sequences are compared by the digest of every step.
 
 The cost, on a model of `--preset` (125M parameters by default) on one process: how long training stands still for a
-checkpoint, as a share of the default interval; how long a restart takes, and what of it the loader takes.
+checkpoint, as a share of the default interval; how long a restart takes, and what of it the loader takes. It is
+measured on a GPU where there is one; `--cost` leaves the matrix out.
 `--docs FILE` puts the tables between the marks in a Markdown file.
 """
 
@@ -23,6 +24,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -73,6 +75,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--preset", default="llama-125m")
+    parser.add_argument("--cost", action="store_true", help="only what checkpoints cost")
     parser.add_argument("--docs", type=Path, help="Markdown file to put the tables into")
     arguments = parser.parse_args()
     folder = Path(tempfile.mkdtemp(prefix="resume-"))
@@ -80,7 +83,7 @@ def main() -> None:
         world = World(folder / "world")
         cost = measure(world, arguments.preset)
         sys.stderr.write(f"{cost}\n")
-        cells = matrix(world)
+        cells = [] if arguments.cost else matrix(world)
     finally:
         shutil.rmtree(folder)
     text = tables(cells, cost)
@@ -128,8 +131,9 @@ def resume(world: World, before: int, after: int, whole: dict[int, Path]) -> Cel
 
 def measure(world: World, preset: str) -> Cost:
     """Three checkpoints of a large model, and one restart."""
-    job = world.job("large", checkpoint_every_s=1e-3, microbatch_sequences=4)
-    job = replace(job, config=replace(job.config, model=ModelConfig(preset=preset)))
+    job = world.job("large", device="auto", compile="auto", checkpoint_every_s=1e-3, microbatch_sequences=4)
+    precision: Literal["bf16", "fp32"] = "bf16" if torch.cuda.is_available() else "fp32"
+    job = replace(job, config=replace(job.config, model=ModelConfig(preset=preset), precision=precision))
     events, metrics = job.output / "events.jsonl", job.output / "metrics.jsonl"
     run(job, 1, stop=lambda: sum(line["event"] == "checkpoint" for line in read_lines(events)) >= 3)
     lines = read_lines(metrics)
@@ -179,18 +183,17 @@ def run(job: TrainJob, processes: int, *, stop_after: int = 0, stop: Callable[[]
 
 def tables(cells: list[Cell], cost: Cost) -> str:
     """Both in Markdown."""
-    lines = [
-        "| from \\ to | " + " | ".join(f"{size} process{'es' * (size > 1)}" for size in SIZES) + " |",
-        "|---|" + "---|" * len(SIZES),
-    ]
-    for before in SIZES:
+    head = "| from \\ to | " + " | ".join(f"{size} process{'es' * (size > 1)}" for size in SIZES) + " |"
+    lines = [head, "|---|" + "---|" * len(SIZES)] if cells else []
+    for before in SIZES if cells else ():
         row = [told(cell) for cell in cells if cell.before == before]
         lines.append(f"| {before} | " + " | ".join(row) + " |")
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else platform.machine()
     megabytes = cost.checkpoint_bytes / 1e6
     return "\n".join(
         [
             *lines,
-            "",
+            *([""] if lines else []),
             f"| {cost.preset}, {cost.parameters / 1e6:.0f}M parameters, {megabytes:,.0f} MB a checkpoint | |",
             "|---|---:|",
             f"| training stands still for a checkpoint | {cost.stall_s:.2f} s |",
@@ -200,7 +203,7 @@ def tables(cells: list[Cell], cost: Cost) -> str:
             f"| of which the loader | {cost.loader_s:.3f} s |",
             f"| of which the step itself | {cost.step_s:.2f} s |",
             "",
-            f"By `python -m bench.resume`, {date.today()}, torch {torch.__version__}, {platform.machine()}, "
+            f"By `python -m bench.resume`, {date.today()}, torch {torch.__version__}, {device}, "
             f"{os.cpu_count()} cores.",
         ]
     )

@@ -55,7 +55,7 @@ RECORDS = (
 )
 
 
-@stage(version=2, disk_factor=0.5, resumes=True)
+@stage(version=3, disk_factor=0.5, resumes=True)
 def train(config: TrainConfig, inputs: Inputs, out: Path, runtime: Runtime) -> Books:
     """Train to the end of the token budget, or raise `Preempted` with a checkpoint to go on from."""
     job = make_job(config, inputs, out, runtime)

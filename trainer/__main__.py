@@ -24,8 +24,10 @@ from .heartbeat import SIGNS, End, Heart, Kind, save_end
 from .job import EXIT_DONE, EXIT_FAILED, EXIT_OUT_OF_MEMORY, EXIT_REFUSED, TrainJob, load_job, outcome
 from .loop import Run
 from .microbatch import is_out_of_memory
+from .preflight import check_room
 from .ranks import Ranks, join, leave
 from .supervisor import die_with_parent
+from .tensors import checkpoint_bytes
 
 gc.enable()
 
@@ -75,7 +77,9 @@ def prepare(job: TrainJob, ranks: Ranks) -> Callable[[], int]:
     Heart(job.output, ranks.rank)
     if ranks.is_first:
         hold(job.output / SIGNS / "lock")
-    return Run(job, ranks, assemble(job, ranks)).train
+    parts = assemble(job, ranks)
+    check_room(job.output, checkpoint_bytes(parts.optimizer))
+    return Run(job, ranks, parts).train
 
 
 def _refuse(error: Exception) -> int:

@@ -13,6 +13,7 @@ from transformers import PreTrainedConfig
 
 from . import preflight
 from .attention import attention_for
+from .checkpoint import has_checkpoints
 from .extension import Extension, load_extension
 from .fsdp import shard
 from .job import TrainJob
@@ -35,7 +36,6 @@ from .optimizer import ShardedOptimizer
 from .ranks import Ranks
 from .sampler import Sampler
 from .shards import ShardHeader
-from .tensors import checkpoint_bytes
 from .trunk import check_trunk, trunk_digest
 
 
@@ -50,6 +50,8 @@ class Parts:
     optimizer: ShardedOptimizer
     initial: Callable[[], TensorSource]
     """The weights before the first step."""
+    has_initial: bool
+    """Whether the model has them: not where there are checkpoints, for they can take a minute to make."""
     identity: dict[str, Any]
     """What decides the weights; a checkpoint of another identity is refused."""
 
@@ -72,11 +74,10 @@ def assemble(job: TrainJob, ranks: Ranks) -> Parts:
     if job.trunk is not None:
         check_trunk(job.trunk, identity, mixture, job.config)
     loader = Loader(Sampler(mixture), streams, rank=ranks.rank, num_ranks=ranks.num_ranks)
-    initial = partial(initial_weights, job, hf_config)
-    model = sharded_model(job, ranks, hf_config, initial())
+    initial, has_initial = partial(initial_weights, job, hf_config), not has_checkpoints(job.output)
+    model = sharded_model(job, ranks, hf_config, initial() if has_initial else None)
     optimizer = ShardedOptimizer(model, job.config.optimizer)
-    preflight.check_room(job.output, checkpoint_bytes(optimizer))
-    return Parts(mixture, loader, hf_config, model, optimizer, initial, identity)
+    return Parts(mixture, loader, hf_config, model, optimizer, initial, has_initial, identity)
 
 
 def model_config(job: TrainJob, header: ShardHeader) -> PreTrainedConfig:
@@ -102,8 +103,10 @@ def extension_of(job: TrainJob) -> Extension | None:
     return None if job.init_from is None else load_extension(job.tokenizer)
 
 
-def sharded_model(job: TrainJob, ranks: Ranks, hf_config: PreTrainedConfig, source: TensorSource) -> LanguageModel:
-    """The model with its memory on this rank's device."""
+def sharded_model(
+    job: TrainJob, ranks: Ranks, hf_config: PreTrainedConfig, source: TensorSource | None
+) -> LanguageModel:
+    """The model with its memory on this rank's device; without a source its parameters are still to be loaded."""
     place, bf16 = job.place, job.config.precision == "bf16"
     attention = attention_for(hf_config, ranks.device, bf16=bf16, asked=place.attention)
     model = build_on_meta(hf_config, z_loss=job.config.z_loss, attention=attention)

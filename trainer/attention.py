@@ -30,6 +30,7 @@ DOCUMENT_FAMILIES = frozenset(
 LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 NEEDED_CAPABILITY = (8, 0)  # Ampere: flash attention
 LARGEST_HEAD = 256
+SMALLEST_FLEX_HEAD = 16
 VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)  # torch 2.12 brought `enable_gqa`
 
 
@@ -39,20 +40,22 @@ def attention_for(
     """The attention that was asked for, or the first that computes what the family means, on this device.
 
     Raises:
-        ValueError: document attention was asked for, but would compute something else.
+        ValueError: what was asked for would compute something else, or does not run there.
     """
-    if asked == "flex_attention" or asked == "sdpa":
-        return asked
-    if _masks_by_documents_alone(config) and (device.type == "cpu" or _varlen_takes(config, device, bf16=bf16)):
-        return "documents"
-    if asked == "documents":
+    takes: dict[Attention, bool] = {
+        "documents": _masks_by_documents_alone(config)
+        and (device.type == "cpu" or _varlen_takes(config, device, bf16=bf16)),
+        "flex_attention": _flex_takes(config, device),
+        "sdpa": True,
+    }
+    if asked == "auto":
+        return next(attention for attention, fits in takes.items() if fits)
+    if not takes[asked]:
         raise ValueError(
-            f"place.attention is 'documents', but {config.model_type} masks otherwise as it is configured, or the "
+            f"place.attention is {asked!r}, but {config.model_type} masks otherwise as it is configured, or the "
             f"kernels of {device.type} do not take its heads in this precision; take 'auto'."
         )
-    if device.type == "cuda" and AutoModelForCausalLM._model_mapping[type(config)]._supports_flex_attn:
-        return "flex_attention"
-    return "sdpa"
+    return asked
 
 
 def document_bounds(position_ids: Tensor) -> Tensor:
@@ -116,8 +119,19 @@ def _masks_by_documents_alone(config: PreTrainedConfig) -> bool:
     return config.model_type in DOCUMENT_FAMILIES and LAYER_TYPES.issuperset(types) and not (soft_cap or both_ways)
 
 
+def _head_size(config: PreTrainedConfig) -> int:
+    size: int = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return size
+
+
+def _flex_takes(config: PreTrainedConfig, device: torch.device) -> bool:
+    """On a CPU flex attention has no backward."""
+    supported = AutoModelForCausalLM._model_mapping[type(config)]._supports_flex_attn
+    return supported and device.type == "cuda" and _head_size(config) >= SMALLEST_FLEX_HEAD
+
+
 def _varlen_takes(config: PreTrainedConfig, device: torch.device, *, bf16: bool) -> bool:
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    size = _head_size(config)
     fits = bf16 and size % 8 == 0 and size <= LARGEST_HEAD
     return fits and "window_size" in VARLEN_OPTIONS and torch.cuda.get_device_capability(device) >= NEEDED_CAPABILITY
 

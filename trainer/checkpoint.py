@@ -51,6 +51,11 @@ class State:
     """Steps just before this one whose losses were high."""
 
 
+def has_checkpoints(output: Path) -> bool:
+    """Whether a run has left any in its output directory, good or not."""
+    return any((output / "checkpoints").glob("step-*"))
+
+
 class Checkpointer:
     """Writes and reads the checkpoints of one run. A disk without room fails a checkpoint, never the run."""
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from . import trackers
 from .trackers import Tracking
 
+GROWING_SEGMENTS = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+
 
 @dataclass(frozen=True)
 class Launch:
@@ -57,11 +59,14 @@ def torchrun_command(launch: Launch, config: Path, program: str = "trainer") -> 
 
 
 def environment(launch: Launch) -> Mapping[str, str]:
-    """Ours, and what torchrun needs: time for its ranks to save, and no store shared with them between nodes."""
+    """Ours, and what torchrun needs: time for its ranks to save, and no store shared with them between nodes.
+
+    On CUDA memory is given out in segments that grow, of which none lies idle because it is too small.
+    """
     more = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(launch.grace_s))}
     if launch.waits_for_nodes:
         more["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    return {**os.environ, **more}
+    return {**GROWING_SEGMENTS, **os.environ, **more}
 
 
 def unattended_command(config: Path, launch: Launch) -> list[str]:

@@ -75,7 +75,7 @@ class Run:
         """Train to the end of the budget, or until asked to stop by SIGTERM; returns the exit code."""
         before = signal.signal(signal.SIGTERM, self._ask_to_stop)
         try:
-            return self._train_from(self._restore())
+            return self._train_from(self.restore())
         except Stopped as stopped:
             return self.ending.stop(stopped)
         finally:
@@ -86,14 +86,14 @@ class Run:
         began_s, again = time.monotonic(), first_step
         self.saver.start_clock()
         while True:
-            outcome = self._pass(again)
+            outcome = self.steps(again)
             if isinstance(outcome, int):
                 return outcome
             if outcome is None:
                 return self._finish(time.monotonic() - began_s)
             again = self.recovery.roll_back(outcome)
 
-    def _pass(self, first_step: int) -> int | Spike | None:
+    def steps(self, first_step: int) -> int | Spike | None:
         """Steps from `first_step` on: to the end (None), to a spike, or to a stop (the exit code)."""
         self.held_out.go_on()
         batches = self.parts.loader.batches(first_step, self.recovery.left_out)
@@ -211,7 +211,7 @@ class Run:
         tokens = (step + 1) * self.parts.mixture.batch_tokens
         self.records.step(StepMetrics(step, tokens, skipped="spike", ended_s=time.time()), num_steps=self.num_steps)
 
-    def _restore(self) -> int:
+    def restore(self) -> int:
         """Load the newest good checkpoint; returns the number of the first step to train."""
         self.heart.beat()
         self.ending.forget_others()

@@ -118,7 +118,7 @@ def build_on_meta(config: PreTrainedConfig, *, z_loss: float, attention: Attenti
     return LanguageModel(causal, z_loss=z_loss)
 
 
-def materialise(model: LanguageModel, device: torch.device, source: TensorSource) -> None:
+def materialise(model: LanguageModel, device: torch.device, source: TensorSource | None) -> None:
     """Give the parameters memory on `device` and their values from `source`, each rank its own part."""
     buffers = {name: buffer.to(device, copy=True) for name, buffer in model.named_buffers()}
     model.to_empty(device=device)
@@ -126,7 +126,8 @@ def materialise(model: LanguageModel, device: torch.device, source: TensorSource
     with torch.no_grad():
         for name, buffer in model.named_buffers():
             buffer.copy_(buffers[name])
-    fill(model, device, source)
+    if source is not None:
+        fill(model, device, source)
 
 
 def fill(model: LanguageModel, device: torch.device, source: TensorSource) -> None:

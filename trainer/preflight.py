@@ -7,6 +7,7 @@ from pathlib import Path
 
 from transformers import PreTrainedConfig
 
+from .checkpoint import has_checkpoints
 from .extension import Extension, load_extension
 from .files import write_json
 from .job import TrainJob
@@ -110,7 +111,7 @@ def check_room(output: Path, checkpoint_bytes: int) -> None:
 
     A run that goes on has its checkpoints already, and makes room by itself.
     """
-    if any(output.glob("checkpoints/step-*")):
+    if has_checkpoints(output):
         return
     needed = 2 * checkpoint_bytes + checkpoint_bytes // 3
     place = next(directory for directory in (output, *output.parents) if directory.is_dir())

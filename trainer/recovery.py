@@ -39,7 +39,7 @@ class Recovery:
         self.skips = load_skips(job.output)
         self.skipped: dict[int, str] = {}
         """Steps so far that touched no parameter, and why."""
-        self._has_loaded = False
+        self._has_initial = parts.has_initial
 
     @property
     def left_out(self) -> frozenset[int]:
@@ -69,11 +69,11 @@ class Recovery:
         if state is None and self.job.trunk is not None:
             state = load_trunk(self.job.trunk, self.ranks, optimizer)
         if state is None:
-            if self._has_loaded:  # as assembled, the weights are the first ones
+            if not self._has_initial:
                 fill(self.parts.model, self.ranks.device, self.parts.initial())
                 optimizer.forget()
             state = State(0, 0, self.parts.identity, {}, [], [])
-        self._has_loaded = True
+        self._has_initial = False
         self.skipped = {int(step): reason for step, reason in state.skipped.items()}
         self.guard = Guard(self.job.config.guard, state.window, state.high_steps)
         return state.step, is_resumed

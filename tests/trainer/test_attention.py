@@ -108,7 +108,10 @@ def test_a_family_that_masks_otherwise_keeps_the_masks_of_transformers() -> None
         attention_for(tiny("granite"), cpu, bf16=True, asked="documents")
     assert attention_for(tiny("llama"), cpu, bf16=True, asked="sdpa") == "sdpa"
     assert attention_for(tiny("llama"), cuda, bf16=False) == "flex_attention"  # flash kernels take no fp32
-    assert attention_for(windowed("llama", {"head_dim": 12}), cuda, bf16=True) == "flex_attention"
+    assert attention_for(windowed("llama", {"head_dim": 20}), cuda, bf16=True) == "flex_attention"
+    assert attention_for(windowed("llama", {"head_dim": 12}), cuda, bf16=True) == "sdpa"
+    with pytest.raises(ValueError, match="do not take its heads"):
+        attention_for(tiny("llama"), cpu, bf16=True, asked="flex_attention")  # no backward on a CPU
 
 
 @pytest.mark.parametrize(

@@ -164,10 +164,25 @@ def test_one_rank_resumes_from_its_own_checkpoint_to_the_same_bits(world: World,
     first.stop_asked = True  # as SIGTERM would: stops after the first step
     assert first.train() == 75
     second = Run(job, ranks, assemble(job, ranks))
-    for batch in second.parts.loader.batches(second._restore()):
+    for batch in second.parts.loader.batches(second.restore()):
         second._step(batch)
         if batch.step == 7:
             break  # lost without a checkpoint: steps 1 to 7 are trained again
     resumed = resume_here(job, ranks)
     assert resumed.curve() == whole.curve()
     assert resumed.weights == whole.weights
+
+
+def test_a_restart_makes_no_initial_weights_unless_its_checkpoints_are_damaged(world: World, ranks: Ranks) -> None:
+    whole = resume_here(world.job("calm"), ranks)
+    job = world.job("again", place=OFTEN)
+    first = Run(job, ranks, assemble(job, ranks))
+    first.stop_asked = True
+    assert first.train() == 75
+    parts = assemble(job, ranks)
+    assert first.parts.has_initial
+    assert not parts.has_initial
+    for tensors in (job.output / "checkpoints").glob("step-*/*.safetensors"):
+        tensors.write_bytes(tensors.read_bytes()[:-1])
+    assert Run(job, ranks, parts).train() == 0  # from the beginning, and with what the run began with
+    assert Trained(0, "", job.output).weights == whole.weights

@@ -27,9 +27,9 @@ from domainlm.trainer.ranks import Ranks
 
 from .conftest import TINY, VOCAB, World
 
-SIZES = {"vocab_size": VOCAB, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+SIZES = {"vocab_size": VOCAB, "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4,
          "num_key_value_heads": 2, "intermediate_size": 48, "max_position_embeddings": 64, "bos_token_id": 0,
-         "eos_token_id": 1, "pad_token_id": 1, "head_dim": 8}  # fmt: skip
+         "eos_token_id": 1, "pad_token_id": 1, "head_dim": 16}  # fmt: skip
 FAMILIES = [
     "llama",
     "qwen2",
