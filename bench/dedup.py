@@ -46,7 +46,7 @@ from domainlm.tasks.store import Sealed, Store
 
 Result = TypeVar("Result")
 SOURCES = ("trials", "medquad", "psychology textbook", "history textbook", "philosophy textbook", "rust book")
-# Of each source, for datatrove: it does half a megabyte a second. Of much less, ours would be over in a tenth of a second.
+# Of each source, for datatrove: it does half a megabyte a second. Of much less, ours would take a tenth of a second.
 SAMPLE_BYTES = 4_000_000
 SYNTHETIC_DOCUMENTS, THEIR_DOCUMENTS = 100_000, 3_000
 SHARD_ROWS = 25_000
