@@ -117,6 +117,12 @@ class FilterConfig(BaseModel):
             raise ValueError(f"the rule {twice[0]!r} stands {names.count(twice[0])} times in `rules`. Once is enough.")
         return self
 
+    @model_validator(mode="after")
+    def _licenses_have_effect(self) -> Self:
+        if self.licenses != LicensePolicy() and not any(isinstance(one, LicenseRule) for one in self.rules):
+            raise ValueError("`licenses` has no effect: no rule asks for them. Add `{rule: license}` to `rules`.")
+        return self
+
     def annotate_config(self) -> AnnotateConfig:
         """What has to be measured for these rules, without their thresholds."""
         rules = {settings.name: settings for settings in self.rules}
