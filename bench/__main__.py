@@ -8,7 +8,6 @@ docs/benchmarks.md is written from all of those: a name alone measures that one 
 import argparse
 import ast
 import json
-import os
 import platform
 import subprocess
 import sys
@@ -17,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+
+from bench import usable_cores
 
 ROOT = Path(__file__).parent
 RESULTS = ROOT / "results"
@@ -85,7 +86,7 @@ def surroundings() -> Mapping[str, object]:
     """When, with which versions, on how many cores."""
     return {
         "date": datetime.now(UTC).date().isoformat(),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "packages": {name: version(name) for name in PACKAGES},
@@ -117,7 +118,8 @@ def _row(record: Mapping[str, object]) -> str:
     result = dict(record["result"])  # type: ignore[call-overload]
     figures = [f"{result[key]:,}" if isinstance(result[key], int | float) else result[key] for key in NEEDED[:3]]
     same = "yes" if result["same_result"] else "**no**"
-    where = f"{record['date']}, {record['cores']} cores, Python {record['python']}"
+    cores = f"{record['cores']} core{'s' if record['cores'] != 1 else ''}"
+    where = f"{record['date']}, {cores}, Python {record['python']}"
     return f"| `{record['name']}` | {' | '.join(figures)} | {result['unit']} | {same} | {where} |"
 
 

@@ -46,8 +46,7 @@ from domainlm.tasks.store import Sealed, Store
 
 Result = TypeVar("Result")
 SOURCES = ("trials", "medquad", "psychology textbook", "history textbook", "philosophy textbook", "rust book")
-# Of each source, for datatrove: it does half a megabyte a second. Of much less text one would see, of ours, little but
-# the fifth of a second in which datatrove's executor starts three times.
+# Of each source, for datatrove: it does half a megabyte a second. Of much less, ours would take a tenth of a second.
 SAMPLE_BYTES = 4_000_000
 SYNTHETIC_DOCUMENTS, THEIR_DOCUMENTS = 100_000, 3_000
 SHARD_ROWS = 25_000

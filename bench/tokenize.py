@@ -29,6 +29,7 @@ from datatrove.pipeline.tokens import DocumentTokenizer
 from datatrove.utils.logging import logger as datatrove_log
 from tokenizers import Tokenizer
 
+from bench import usable_cores
 from domainlm.tasks.documents import Document, content_sha256, write_rows
 from domainlm.tasks.manifest import Part, outside
 from domainlm.tasks.runtime import Runtime
@@ -47,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--realdata", type=Path, default=REALDATA)
-    parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--workers", type=int, default=usable_cores())
     arguments = parser.parse_args()
     datatrove_log.disable("datatrove")
     texts = read_texts(arguments.realdata)
@@ -102,7 +103,7 @@ def measure(name: str, texts: Sequence[str], tokenizer: Path, folder: Path, work
         "encoder": next(count.removeprefix("encoded_by.") for count in counts if count.startswith("encoded_by.")),
         "documents": len(texts),
         "megabytes": round(megabytes, 1),
-        "cores": os.cpu_count(),
+        "cores": usable_cores(),
         "workers": workers,
     }
 

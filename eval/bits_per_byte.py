@@ -17,12 +17,12 @@ from itertools import accumulate
 from pathlib import Path
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from transformers import PreTrainedModel
 
 from domainlm.eval.intervals import percentiles, resampled_ratios
 from domainlm.eval.likelihood import Window, score_windows
 from domainlm.eval.models import Encoder
+from domainlm.eval.parquet import read_batches
 from domainlm.eval.samples import DECIMALS, DocumentSample
 from domainlm.eval.scores import Score, rounded
 from domainlm.trainer.held_out_text import OVERLAP
@@ -127,7 +127,7 @@ def draw(source: str, directory: Path, max_bytes: int) -> tuple[str, ...]:
 
 def _sizes(file: Path) -> Iterator[tuple[str, int]]:
     """Id and bytes of each document."""
-    for batch in pq.ParquetFile(file).iter_batches(columns=["doc_id", "text"]):
+    for batch in read_batches(file, ["doc_id", "text"]):
         yield from zip(batch["doc_id"].to_pylist(), pc.binary_length(batch["text"]).to_pylist(), strict=True)
 
 
@@ -135,7 +135,7 @@ def _read(directory: Path, chosen: frozenset[str]) -> Iterator[list[Document]]:
     """The chosen documents in the order of the files, some at a time."""
     waiting: list[Document] = []
     for file in sorted(directory.glob("*.parquet")):
-        for batch in pq.ParquetFile(file).iter_batches(DOCUMENTS_AT_ONCE, columns=["doc_id", "text"]):
+        for batch in read_batches(file, ["doc_id", "text"], rows=DOCUMENTS_AT_ONCE):
             waiting += [Document(**row) for row in batch.to_pylist() if row["doc_id"] in chosen]
             while len(waiting) >= DOCUMENTS_AT_ONCE:
                 yield waiting[:DOCUMENTS_AT_ONCE]

@@ -40,7 +40,10 @@ class Source(AcquireConfig):
         description="Files below the runtime's data directory; `*` and `**` match many. Null for a remote source.",
     )
     filter: FilterConfig | None = Field(
-        None, title="Filter", description="Rules for this source alone, in place of the recipe's."
+        None,
+        title="Filter",
+        description="Rules for this source alone, in place of the recipe's. Licences and identifiers are the recipe's "
+        "where it names none.",
     )
 
     @model_validator(mode="after")
@@ -142,6 +145,14 @@ class Recipe(BaseModel):
             return {**raw, "domain": raw["name"]}
         return raw
 
+    @model_validator(mode="before")
+    @classmethod
+    def _policies_hold_for_every_source(cls, raw: object) -> object:
+        """A source that asks for rules of its own must neither open the licence gate nor let identifiers through."""
+        if not isinstance(raw, dict) or not isinstance(raw.get("sources"), list | tuple):
+            return raw
+        return {**raw, "sources": [_with_policies(source, raw.get("filter")) for source in raw["sources"]]}
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         names = [source.name for source in self.sources]
@@ -217,6 +228,18 @@ class Recipe(BaseModel):
     def train_config(self) -> TrainConfig:
         """What the trainer is told: all of `train` but where the first weights lie, which enter by content."""
         return TrainConfig(**{field.name: getattr(self.train, field.name) for field in fields(TrainConfig)})
+
+
+def _with_policies(source: object, shared: object) -> object:
+    """A source as it is written, the recipe's licences and identifiers added to its own filter."""
+    own = source.get("filter") if isinstance(source, dict) else None
+    if not isinstance(source, dict) or not isinstance(own, dict) or not isinstance(shared, dict):
+        return source
+    policies = {name: shared[name] for name in ("licenses", "pii") if name in shared}
+    both = {**policies, **own}
+    if isinstance(policies.get("licenses"), dict) and isinstance(own.get("licenses"), dict):
+        both["licenses"] = {**policies["licenses"], **own["licenses"]}
+    return {**source, "filter": both}
 
 
 def _nearest(name: str, names: list[str]) -> str:

@@ -20,6 +20,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from domainlm.eval.parquet import read_batches
 from domainlm.tasks.document_shards import EmptyCorpus, run_shards
 from domainlm.tasks.documents import UNKNOWN_LICENSE
 from domainlm.tasks.engine import MARKS, clear_marks
@@ -34,7 +35,6 @@ from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.source_files import dealt, local_files
 from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.store import write_atomically
-from domainlm.tasks.tables import open_parquet
 
 SHOWN_DEAD_LETTERS = 5
 RESOLVED = "resolved.json"
@@ -205,9 +205,8 @@ def _check_budget(config: AcquireConfig, out: Path, dead_letters: int, entered: 
 
 
 def _first_letters(path: Path) -> Sequence[str]:
-    with open_parquet(path) as file:
-        batch = next(file.iter_batches(SHOWN_DEAD_LETTERS, columns=["file", "offset", "reason"]))
-        return [f"{row['file']}#{row['offset']} {row['reason']}" for row in batch.to_pylist()]
+    batch = next(read_batches(path, ["file", "offset", "reason"], rows=SHOWN_DEAD_LETTERS))
+    return [f"{row['file']}#{row['offset']} {row['reason']}" for row in batch.to_pylist()]
 
 
 def _where(config: AcquireConfig, inputs: Inputs) -> str:

@@ -27,8 +27,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_serializer
 from xxhash import xxh3_64_intdigest
 
 from domainlm.eval.benchmarks import Benchmark, Question, load_questions
+from domainlm.eval.parquet import read_batches
 from domainlm.tasks.document_shards import EmptyCorpus, run_shards
-from domainlm.tasks.documents import DOCUMENT_SCHEMA, ROW_GROUP_ROWS, VERDICT_SCHEMA
+from domainlm.tasks.documents import DOCUMENT_SCHEMA, VERDICT_SCHEMA
 from domainlm.tasks.engine import MARKS, clear_marks
 from domainlm.tasks.index_questions import index_questions
 from domainlm.tasks.manifest import Books, Part
@@ -37,7 +38,6 @@ from domainlm.tasks.question_report import QuestionReport
 from domainlm.tasks.ragged import save_array
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
-from domainlm.tasks.tables import open_parquet
 
 FATES = ("kept", "held_out", "contaminated")
 FIND_ROWS = 64  # documents searched at a time: as fast as more, and a few MB of full texts
@@ -122,7 +122,7 @@ def read_benchmarks(config: DecontaminateStageConfig, inputs: Inputs) -> list[tu
 def find_in_shard(index: QuestionIndex, documents: Part, out: Path, shard: int) -> dict[str, int]:
     """Write down the (row, clue) pairs of one shard."""
     found, first_row = [np.empty((0, 2), dtype=np.int64)], 0
-    for batch in _batches(documents, shard, ["text", "native_metadata"], FIND_ROWS):
+    for batch in read_batches(documents.paths()[shard], ["text", "native_metadata"], rows=FIND_ROWS):
         texts, metadata = (column.to_pylist() for column in batch.columns)
         found.append(index.find(texts, list(map(_pmid, metadata))) + np.array([first_row, 0]))
         first_row += len(texts)
@@ -162,7 +162,7 @@ def write_shard(config: DecontaminateConfig, documents: Part, out: Path, shard: 
     with ExitStack() as files:
         kinds = {"kept": DOCUMENT_SCHEMA, "held_out": DOCUMENT_SCHEMA, "verdicts": VERDICT_SCHEMA}
         writers = {kind: files.enter_context(_writer(out / kind / name, schema)) for kind, schema in kinds.items()}
-        for batch in _batches(documents, shard, DOCUMENT_SCHEMA.names, ROW_GROUP_ROWS):
+        for batch in read_batches(documents.paths()[shard], DOCUMENT_SCHEMA.names):
             rows: list[tuple[str, str, str, str, bool]] = []
             fates: list[str] = []
             for row, (doc_id, parent_id) in enumerate(_ids(batch), first_row):
@@ -197,11 +197,6 @@ def _writer(path: Path, schema: pa.Schema) -> Iterator[pq.ParquetWriter]:
     with pq.ParquetWriter(temporary, schema, compression="zstd", store_schema=False) as writer:
         yield writer
     temporary.replace(path)
-
-
-def _batches(documents: Part, shard: int, columns: list[str], rows: int) -> Iterator[pa.RecordBatch]:
-    with open_parquet(documents.paths()[shard]) as file:
-        yield from file.iter_batches(batch_size=rows, columns=columns)
 
 
 def _ids(batch: pa.RecordBatch) -> Iterator[tuple[str, str | None]]:

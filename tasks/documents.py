@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from domainlm.tasks.tables import open_parquet
+from domainlm.eval.parquet import read_batches
 
 UNKNOWN_LICENSE = "unknown"
 ROW_GROUP_ROWS = 1_000  # small enough that a reader holds a few MB, large enough for zstd
@@ -113,18 +113,14 @@ def write_rows(path: Path, kind: type[Row], rows: Iterable[Row]) -> int:
 
 def read_documents(path: Path) -> Iterator[Document]:
     """Documents of one Parquet file, in order, one row group in memory at a time."""
-    with open_parquet(path) as file:
-        for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS):
-            for row in batch.to_pylist():
-                yield Document(**row)
+    for batch in read_batches(path):
+        yield from (Document(**row) for row in batch.to_pylist())
 
 
 def read_verdicts(path: Path) -> Iterator[Verdict]:
     """Verdicts of one Parquet file, in order."""
-    with open_parquet(path) as file:
-        for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS):
-            for row in batch.to_pylist():
-                yield Verdict(**row)
+    for batch in read_batches(path):
+        yield from (Verdict(**row) for row in batch.to_pylist())
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:

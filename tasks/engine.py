@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import threading
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -70,15 +71,24 @@ def clear_marks(out: Path) -> None:
 
 
 def _run_here(step: ShardStep, ranks: int, runtime: Runtime) -> None:
-    executor = LocalPipelineExecutor(
-        pipeline=[step], tasks=ranks, workers=min(runtime.workers, ranks), logging_dir=str(step.marks)
-    )
+    workers = min(runtime.workers, ranks)
+    executor = LocalPipelineExecutor(pipeline=[step], tasks=ranks, workers=workers, logging_dir=str(step.marks))
+    if workers == 1:
+        _run_in_this_process(step, ranks, executor)
+        return
     _running.set()
     try:
         with _quick_workers():
             executor.run()
     finally:
         _running.clear()
+
+
+def _run_in_this_process(step: ShardStep, ranks: int, executor: LocalPipelineExecutor) -> None:
+    """As the executor does it, but for the manager it would fork, which copies this process's memory, and its logs."""
+    for rank in executor.get_incomplete_ranks():
+        deque(step(None, rank, ranks), maxlen=0)
+        executor.mark_rank_as_completed(rank)
 
 
 def _run_in_ray(step: ShardStep, ranks: int, runtime: Runtime) -> None:

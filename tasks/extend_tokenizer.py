@@ -22,14 +22,13 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import Tokenizer
 
+from domainlm.eval.parquet import read_batches
 from domainlm.tasks.check_extension import check_counts, check_ids, measure, open_extended
-from domainlm.tasks.documents import ROW_GROUP_ROWS
 from domainlm.tasks.encoder import PROBES
 from domainlm.tasks.manifest import Books
 from domainlm.tasks.new_tokens import Pieces, choose_words, count_words, takes_words_whole, with_words
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
-from domainlm.tasks.tables import open_parquet
 from domainlm.tasks.tokenize import tokenizer_directory
 from domainlm.tasks.train_tokenizer import Sample, choose_sample, reported
 from domainlm.trainer.extension import FILE, Extension
@@ -179,6 +178,5 @@ def _write_json(path: Path, value: object) -> None:
 
 def _texts(paths: Iterable[Path]) -> Iterator[str]:
     for path in paths:
-        with open_parquet(path) as file:
-            for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=["text"]):
-                yield from batch["text"].to_pylist()
+        for batch in read_batches(path, ["text"]):
+            yield from batch["text"].to_pylist()

@@ -23,9 +23,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from domainlm.eval.parquet import read_batches
 from domainlm.tasks.annotate import AnnotateConfig
 from domainlm.tasks.document_shards import EmptyCorpus, run_shards
-from domainlm.tasks.documents import DOCUMENT_SCHEMA, VERDICT_SCHEMA, Verdict, content_sha256
+from domainlm.tasks.documents import (
+    DOCUMENT_SCHEMA,
+    UNKNOWN_LICENSE,
+    VERDICT_SCHEMA,
+    Verdict,
+    content_sha256,
+)
 from domainlm.tasks.engine import clear_marks
 from domainlm.tasks.language import known_languages
 from domainlm.tasks.learn_domain import LearnDomainConfig
@@ -52,6 +59,7 @@ from domainlm.tasks.stage import Inputs, stage
 from domainlm.tasks.tables import bounded_batches, write_tables
 
 KEPT = "kept"
+LISTED_LICENSES = 3  # in an error
 DEFAULT_RULES = (
     LicenseRule(),
     RetractedRule(),
@@ -107,6 +115,12 @@ class FilterConfig(BaseModel):
         names = [settings.name for settings in self.rules]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"the rule {twice[0]!r} stands {names.count(twice[0])} times in `rules`. Once is enough.")
+        return self
+
+    @model_validator(mode="after")
+    def _licenses_have_effect(self) -> Self:
+        if self.licenses != LicensePolicy() and not any(isinstance(one, LicenseRule) for one in self.rules):
+            raise ValueError("`licenses` has no effect: no rule asks for them. Add `{rule: license}` to `rules`.")
         return self
 
     def annotate_config(self) -> AnnotateConfig:
@@ -264,7 +278,19 @@ def _nothing_left(documents: Part, fates: dict[str, int]) -> str:
     worst = dropped[0][1]
     move = {
         "license": "Allow the source's licence in `filter.licenses.allow`, if its terms let you train on it",
-        QUARANTINED: "Give the source its `license` with evidence, or decide on the unknown ones in `filter.licenses`",
+        QUARANTINED: "Give the source its `license` with evidence, and `license_field: ''` where its records name one "
+        "themselves, for that goes before it",
         "language": "Add the source's language to the rule's `languages`",
     }.get(worst, f"Loosen the thresholds of the rule {worst!r}, or leave it out of `filter.rules`")
-    return f"The filter kept none of the {entered:,} documents of {documents.origin}. Fates: {table}. {move}."
+    said = f" Licences: {_licenses(documents)}." if worst in ("license", QUARANTINED) else ""
+    return f"The filter kept none of the {entered:,} documents of {documents.origin}. Fates: {table}.{said} {move}."
+
+
+def _licenses(documents: Part) -> str:
+    """The licences that most documents have, the unknown ones by their evidence."""
+    tally: Counter[str] = Counter()
+    for path in documents.paths():
+        for batch in read_batches(path, ["license", "license_evidence"]):
+            pairs = zip(batch["license"].to_pylist(), batch["license_evidence"].to_pylist(), strict=True)
+            tally.update(f"unknown ({said!r})" if one == UNKNOWN_LICENSE else one for one, said in pairs)
+    return ", ".join(f"{name} {count:,}" for name, count in tally.most_common(LISTED_LICENSES))

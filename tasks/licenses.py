@@ -93,8 +93,8 @@ class LicensePolicy(BaseModel):
             return "allowed" if self._allows(re.findall(r"[()]|[^\s()]+", license)) else "denied"
         if self.unknown == "fail":
             raise UnknownLicense(
-                "A document has no known licence and the policy says `unknown: fail`. "
-                "Give its source a licence, or set `unknown` to quarantine or drop."
+                "A document has no known licence and the policy says `unknown: fail`. Give its source a licence, and "
+                "`license_field: ''` where its records name one of their own; or set `unknown` to quarantine or drop."
             )
         return "quarantined" if self.unknown == "quarantine" else "denied"
 

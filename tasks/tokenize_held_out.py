@@ -20,12 +20,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 
+from domainlm.eval.parquet import read_batches
 from domainlm.tasks.encoder import load_encoder
 from domainlm.tasks.evaluate import HELD_OUT
 from domainlm.tasks.manifest import Books
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
-from domainlm.tasks.tables import open_parquet
 from domainlm.tasks.token_columns import with_ends
 from domainlm.tasks.tokenize import read_header, tokenizer_directory
 from domainlm.trainer.shards import ShardHeader, write_columns
@@ -74,9 +74,7 @@ def read_in_order(folder: Path, chosen: Sequence[str]) -> pa.RecordBatch:
     wanted = pa.array(chosen, pa.string())
     batches: list[pa.RecordBatch] = []
     for path in sorted(folder.glob("*.parquet")):
-        with open_parquet(path) as file:
-            found = (batch.filter(pc.is_in(batch["doc_id"], wanted)) for batch in file.iter_batches(columns=COLUMNS))
-            batches += found
+        batches += (batch.filter(pc.is_in(batch["doc_id"], wanted)) for batch in read_batches(path, COLUMNS))
     table = pa.Table.from_batches(batches).combine_chunks()
     return table.take(pc.index_in(wanted, table["doc_id"].combine_chunks())).to_batches()[0]
 

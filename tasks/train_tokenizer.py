@@ -19,12 +19,11 @@ import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict, Field
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 
+from domainlm.eval.parquet import read_batches
 from domainlm.tasks import progress
-from domainlm.tasks.documents import ROW_GROUP_ROWS
 from domainlm.tasks.manifest import Books
 from domainlm.tasks.runtime import Runtime
 from domainlm.tasks.stage import Inputs, stage
-from domainlm.tasks.tables import open_parquet
 
 BEGIN, END, PAD = "<|begin|>", "<|end|>", "<|pad|>"
 NUM_BYTES = 256
@@ -69,10 +68,9 @@ class Sample:
     def texts(self) -> Iterator[str]:
         """Their texts, one row group in memory at a time."""
         for path in self.files:
-            with open_parquet(path) as file:
-                for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=["content_sha256", "text"]):
-                    chosen = pc.less_equal(pc.utf8_slice_codeunits(batch["content_sha256"], 0, 16), self.last.decode())
-                    yield from batch["text"].filter(chosen).to_pylist()
+            for batch in read_batches(path, ["content_sha256", "text"]):
+                chosen = pc.less_equal(pc.utf8_slice_codeunits(batch["content_sha256"], 0, 16), self.last.decode())
+                yield from batch["text"].filter(chosen).to_pylist()
 
 
 @stage(version=1, disk_factor=0.0)
@@ -156,10 +154,9 @@ def _digests_and_lengths(
     path: Path,
 ) -> tuple["np.ndarray[tuple[int], np.dtype[np.bytes_]]", "np.ndarray[tuple[int], np.dtype[np.int64]]"]:
     digests, lengths = [np.array([], "S16")], [np.array([], np.int64)]
-    with open_parquet(path) as file:
-        for batch in file.iter_batches(batch_size=ROW_GROUP_ROWS, columns=["content_sha256", "text"]):
-            digests.append(np.array(pc.utf8_slice_codeunits(batch["content_sha256"], 0, 16).to_pylist(), "S16"))
-            lengths.append(pc.binary_length(batch["text"]).to_numpy().astype(np.int64))
+    for batch in read_batches(path, ["content_sha256", "text"]):
+        digests.append(np.array(pc.utf8_slice_codeunits(batch["content_sha256"], 0, 16).to_pylist(), "S16"))
+        lengths.append(pc.binary_length(batch["text"]).to_numpy().astype(np.int64))
     return np.concatenate(digests), np.concatenate(lengths)
 
 

@@ -88,3 +88,10 @@ def test_a_file_is_one_page_with_a_docstring(path: Path) -> None:
 def test_nothing_unsafe_reads_a_file(path: Path) -> None:
     text = path.read_text()
     assert not re.search(r"\bpickle\.|torch\.load\(|weights_only=False|trust_remote_code=True|unsafe_load", text)
+
+
+def test_parquet_is_read_in_batches_in_one_way() -> None:
+    """pyarrow's own defaults hold the columns of a whole file, and threads' leavings."""
+    ours = ROOT / "eval" / "parquet.py"
+    careless = re.compile(r"ParquetFile\(|\.iter_batches\((?!.*use_threads=False)")
+    assert [path for path in FILES if path != ours and careless.search(path.read_text())] == []

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from domainlm.tasks.tables import open_parquet
+from domainlm.eval.parquet import read_batches
 
 SCHEMA = pa.schema(
     [
@@ -53,9 +53,8 @@ class Entry:
 
 def read_entries(path: Path) -> Iterator[Entry]:
     """The entries of a shard that are documents, in order."""
-    with open_parquet(path) as file:
-        for batch in file.iter_batches():
-            yield from (Entry(**row) for row in batch.to_pylist() if not row["deletion"])
+    for batch in read_batches(path):
+        yield from (Entry(**row) for row in batch.to_pylist() if not row["deletion"])
 
 
 def decide(paths: Sequence[Path], *, newest_wins: bool) -> list[Fates]:

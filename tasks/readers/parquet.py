@@ -6,11 +6,11 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from domainlm.eval.parquet import open_parquet
 from domainlm.tasks.documents import DeadLetter
 from domainlm.tasks.readers.columns import BATCH_ROWS, records
 from domainlm.tasks.readers.piece import Piece, Span, row_spans
 from domainlm.tasks.readers.record import Record, Settings, dead
-from domainlm.tasks.tables import open_parquet
 
 FAULTS = (pa.ArrowException, OSError)
 
@@ -40,7 +40,7 @@ def read(piece: Piece, settings: Settings) -> Iterator[Record | DeadLetter]:
         for group in range(span.start, span.end):
             end = row + file.metadata.row_group(group).num_rows
             try:
-                for batch in file.iter_batches(BATCH_ROWS, row_groups=[group]):
+                for batch in file.iter_batches(BATCH_ROWS, row_groups=[group], use_threads=False):
                     for record in records(batch, row, piece.name, settings):
                         yield record
                         row += 1

@@ -19,6 +19,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 
+from domainlm.eval.parquet import read_batches
 from domainlm.tasks.documents import (
     DEAD_LETTER_SCHEMA,
     VERDICT_SCHEMA,
@@ -39,7 +40,6 @@ from domainlm.tasks.readers.record import Deletion, Item, PassedOver, Record, Se
 from domainlm.tasks.readers.remote import Pinned, fetched
 from domainlm.tasks.readers.spool import Spool
 from domainlm.tasks.readers.streams import BROKEN
-from domainlm.tasks.tables import open_parquet
 
 
 class ChangedSource(OSError):
@@ -248,9 +248,8 @@ def _verdicts(origin: Origin, staged: Staged, fates: Fates | None, rank: int) ->
 
 
 def _read_dead_letters(path: Path) -> Iterator[DeadLetter]:
-    with open_parquet(path) as file:
-        for batch in file.iter_batches():
-            yield from (DeadLetter(**row) for row in batch.to_pylist())
+    for batch in read_batches(path):
+        yield from (DeadLetter(**row) for row in batch.to_pylist())
 
 
 def _write_any(path: Path, kind: type[DeadLetter | Verdict], rows: Iterator[DeadLetter | Verdict]) -> int:

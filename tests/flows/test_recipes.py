@@ -9,6 +9,9 @@ import pytest
 from domainlm.flows.recipe import Recipe
 from domainlm.flows.recipe_files import RecipeError, read_tree, shipped_recipes
 from domainlm.flows.recipe_loading import load_recipe
+from domainlm.tasks.filter import FilterConfig
+from domainlm.tasks.licenses import LicensePolicy
+from domainlm.tasks.profiles import PROFILES
 from domainlm.tasks.rules import LengthRule
 
 
@@ -150,3 +153,34 @@ def test_a_mistake_at_the_command_line_is_a_sentence_and_not_a_traceback(
     assert told in done.stderr
     assert "Traceback" not in done.stderr
     assert "pydantic.dev" not in done.stderr
+
+
+POLICIES = "filter={licenses: {allow: [CC0-1.0], unknown: fail}, pii: [email, mrn]}"
+
+
+def filter_of_source(text: str) -> FilterConfig:
+    """The filter of a source that has one of its own, in a recipe with licences and identifiers."""
+    recipe = load_recipe("demo", [POLICIES, f"sources.leaflets.filter={text}"])
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    own = recipe.source("leaflets").filter
+    assert own is not None
+    return own
+
+
+def test_licences_and_identifiers_of_a_recipe_hold_for_a_source_with_rules_of_its_own() -> None:
+    """A profile for one source must neither open the gate nor let identifiers through."""
+    own = filter_of_source("{profile: legal}")
+    assert own.rules == PROFILES["legal"]
+    assert own.pii == ("email", "mrn")
+    assert own.licenses == LicensePolicy(allow=("CC0-1.0",), unknown="fail")
+
+
+def test_a_source_says_otherwise_by_name() -> None:
+    own = filter_of_source("{pii: [], licenses: {allow: [MIT]}}")
+    assert own.pii == ()
+    assert own.licenses == LicensePolicy(allow=("MIT",), unknown="fail")
+
+
+def test_licences_without_the_rule_that_asks_for_them_are_refused() -> None:
+    with pytest.raises(RecipeError, match=r"sources\.1\.filter: `licenses` has no effect: .* `\{rule: license\}`"):
+        filter_of_source("{rules: [{rule: length}]}")

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from domainlm.eval.benchmarks import Benchmark, Question, load_questions
+from domainlm.tasks import ngrams
 from domainlm.tasks.decontaminate import DecontaminateConfig, DecontaminateStageConfig, decontaminate
 from domainlm.tasks.document_shards import EmptyCorpus
 from domainlm.tasks.documents import Document, content_sha256, read_documents, read_verdicts, write_rows
@@ -223,6 +224,13 @@ def test_what_many_questions_of_a_benchmark_share_betrays_none_of_them() -> None
     index = index_questions([(MEDQA, questions)], ngram_words=13, min_short_words=8)
     assert fields(index, f"{vitals} The nurse left.") == set()
     assert "q2" in fields(index, f"{vitals} Case 2 of the series has which finding?")
+
+
+def test_words_are_hashed_alike_however_many_went_before_and_few_are_kept() -> None:
+    words = [f"word{number}" for number in range(3 * ngrams.CACHED_WORDS)]
+    alone = [int(ngrams.hash_words([word])[0]) for word in words[:10]]
+    assert ngrams.hash_words(words + words[:10])[-10:].tolist() == alone
+    assert len(ngrams.known_words) <= ngrams.CACHED_WORDS
 
 
 def test_held_out_documents_are_a_stable_share_and_stay_with_their_parent(run: Callable[..., Sealed]) -> None:

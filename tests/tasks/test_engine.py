@@ -19,6 +19,7 @@ from domainlm.tasks.acquire import AcquireConfig, acquire
 from domainlm.tasks.annotate import annotate
 from domainlm.tasks.decontaminate import DecontaminateConfig, DecontaminateStageConfig, decontaminate
 from domainlm.tasks.deduplicate import DeduplicateConfig, deduplicate
+from domainlm.tasks.document_shards import run_shards
 from domainlm.tasks.filter import FilterConfig, filter_shard
 from domainlm.tasks.filter import filter as filter_documents
 from domainlm.tasks.manifest import Part, file_sha256, outside
@@ -84,6 +85,35 @@ def build_all(store: Store, source: Path, questions: Path, tokenizer: Path, runt
     assert sealed[3].manifest.fates["exact_duplicate"] == 2
     assert sealed[4].manifest.fates["contaminated"] == 1
     return [content(one.path) for one in sealed]
+
+
+# workers here
+
+
+def processes_below(before: int, rank: int) -> dict[str, int]:
+    """The work of a rank that counts the processes begun by this one."""
+    return {"more": len(descendants(os.getpid())) - before, "shards": 1}
+
+
+def fail_once(marker: Path, rank: int) -> dict[str, int]:
+    """The work of a rank: the third fails the first time."""
+    if rank == 2 and not marker.exists():
+        marker.touch()
+        raise OSError("the disk is gone")
+    return {f"time.{rank}": int(marker.exists())}
+
+
+def test_one_worker_is_this_process_and_starts_no_other(tmp_path: Path) -> None:
+    """What another would cost is a copy of this one's memory, and in a small stage more time than its work."""
+    work = partial(processes_below, len(descendants(os.getpid())))
+    assert run_shards(work, 3, tmp_path, Runtime()) == {"more": 0, "shards": 3}
+
+
+def test_after_a_failure_one_worker_does_only_what_is_not_done(tmp_path: Path) -> None:
+    work = partial(fail_once, tmp_path / "failed")
+    with pytest.raises(OSError, match="the disk is gone"):
+        run_shards(work, 4, tmp_path, Runtime())
+    assert run_shards(work, 4, tmp_path, Runtime()) == {"time.0": 0, "time.1": 0, "time.2": 1, "time.3": 1}
 
 
 # the work of a rank as JSON

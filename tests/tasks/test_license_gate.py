@@ -229,6 +229,27 @@ def test_of_24_real_articles_those_with_more_than_attribution_asked_are_held_bac
     assert len(free) == 12
 
 
+def test_an_error_names_the_licence_that_left_nothing(store: Store, runtime: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("A contract.")
+    files = {"files": outside(tmp_path, [tmp_path / "a.txt"], origin="contracts")}
+    source = AcquireConfig(name="contracts", format="text", license="CC-BY-SA-4.0")
+    with pytest.raises(EmptyCorpus, match=r"Licences: CC-BY-SA-4\.0 1\. Allow .* `filter\.licenses\.allow`"):
+        gate(store, acquire.build(store, source, files, runtime), LicensePolicy(), runtime)
+
+
+def test_a_source_whose_records_name_a_licence_that_nobody_knows_is_kept_by_the_advice_of_the_error(
+    store: Store, runtime: Runtime, tmp_path: Path
+) -> None:
+    (tmp_path / "law.jsonl").write_text(json.dumps({"id": "1", "text": "No duty.", "license": "edict"}) + "\n")
+    files = {"files": outside(tmp_path, [tmp_path / "law.jsonl"], origin="law")}
+    source = AcquireConfig(name="law", format="jsonl", license="CC0-1.0", license_evidence="section 1")
+    with pytest.raises(EmptyCorpus, match=r"Licences: unknown \('edict'\) 1\. .* and `license_field: ''`"):
+        gate(store, acquire.build(store, source, files, runtime), LicensePolicy(), runtime)
+    advised = acquire.build(store, source.model_copy(update={"license_field": ""}), files, runtime)
+    (kept,) = documents(gate(store, advised, LicensePolicy(), runtime))
+    assert (kept.license, kept.license_evidence) == ("CC0-1.0", "section 1")
+
+
 @pytest.mark.real
 def test_the_real_law_of_no_known_licence_is_held_back_whatever_the_source_says(
     store: Store, runtime: Runtime, realdata: Path
@@ -240,7 +261,7 @@ def test_the_real_law_of_no_known_licence_is_held_back_whatever_the_source_says(
     source = AcquireConfig(name="law", format="jsonl", license="CC0-1.0")
     acquired = acquire.build(store, source, {"files": outside(path.parent, [path], origin="law")}, runtime)
     assert acquired.manifest.licenses == {"unknown": count}
-    with pytest.raises(EmptyCorpus, match=f"quarantined {count:,}"):
+    with pytest.raises(EmptyCorpus, match=f"quarantined {count:,}.*'government edict .*license_field: ''"):
         gate(store, acquired, LicensePolicy(), runtime)
     with pytest.raises(UnknownLicense, match="Give its source a licence"):
         gate(store, acquired, LicensePolicy(unknown="fail"), runtime)

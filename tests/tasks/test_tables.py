@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from domainlm.eval.parquet import read_batches
 from domainlm.tasks.documents import DeadLetter
 from domainlm.tasks.readers import FORMATS, Piece, Record, Settings
 from domainlm.tasks.readers.record import Item
-from domainlm.tasks.tables import open_parquet
 
 HEADER = b"id,text,license\n"
 
@@ -44,8 +44,7 @@ def test_a_parquet_file_is_read_in_the_memory_of_a_row_group_however_large_it_is
         for _ in range(40):
             writer.write_table(pa.table({"text": [os.urandom(500_000)]}))
     before = pa.total_allocated_bytes()
-    with open_parquet(path) as file:
-        held = [pa.total_allocated_bytes() - before for _ in file.iter_batches(1)]
+    held = [pa.total_allocated_bytes() - before for _ in read_batches(path, rows=1)]
     assert len(held) == 40
     assert max(held) < 4_000_000
 
