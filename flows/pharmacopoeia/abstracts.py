@@ -34,9 +34,13 @@ BACKGROUND = (
     "[earlier reports|letters|small series] from {town} were hard to read together.",
     "a [larger|longer|better] study was [asked for|called for] by the clinics of {town}.",
     "the [question|matter] had been [open|argued over] since {year}.",
+    "physicians and specialists [disagree|were divided], and guidelines are [old|silent].",
+    "[practice|care] varies widely, and [households|individuals] who suffer from {disease} [are offered little|deserve "
+    "more].",
+    "the role of {drug} has been [proposed|debated] for a decade.",
 )
 METHODS = (
-    "we [assigned|allotted] {n} [adults|patients|volunteers] with {disease} to {drug} or placebo.",
+    "we [assigned|allotted] {n} [adults|patients|outpatients] with {disease} to {drug} or placebo.",
     "{n} people with {disease} took {drug} at {dose} mg or placebo for {weeks} weeks.",
     "the [main|primary] outcome was a diary score after {weeks} weeks.",
     "[visits|interviews] took place every {few} weeks at the [infirmary|clinic] of {town}.",
@@ -44,6 +48,9 @@ METHODS = (
     "the dose was {dose} mg [once a day|at bedtime|with breakfast].",
     "[analysis|counting] followed the arm that each person was first given.",
     "[those|people] under {age} years of age and people with kidney trouble were [left out|not asked].",
+    "participants (n = {n}) were [randomised|enrolled] in a [multicentre|double-blind] study of therapy with {drug}.",
+    "we compared participants given {drug} with controls, who received an identical placebo daily.",
+    "the total score at the final assessment was [compared|read] in a double-blind fashion.",
 )
 LAB_TITLES = (
     "[how|in what way] {drug} acts: [binding|tissue] work from {town}",
@@ -139,6 +146,7 @@ def trial_digest(rng: Random, trial: Trial) -> Abstract:
     return Abstract(
         say(rng, rng.choice(TRIAL_TITLES), subject),
         (
+            ("BACKGROUND", say_some(rng, BACKGROUND, subject, 1)),
             ("METHODS", say_some(rng, METHODS, subject, 3)),
             ("RESULTS", say_some(rng, RESULTS[trial.outcome], subject, 2)),
             ("QUESTION", f"{say(rng, rng.choice(TRIAL_QUESTIONS), subject)}\nAnswer: {trial.outcome}"),

@@ -1,6 +1,6 @@
 """The clean documents: what the corpus is before any noise is put in.
 
-In: the world, a seed and a scale (1.0 is about 550,000 tokens). Out: specimens, with ids numbered in each source.
+In: the world, a seed and a scale (1.0 is about 700,000 tokens). Out: specimens, with ids numbered in each source.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,25 +26,30 @@ S = TypeVar("S")
 Make = Callable[[Random], str]
 
 # Documents at scale 1. Sheets about several drugs, where a fact has to be known and cannot be copied from further up,
-# are what a small model learns the facts from; pages about one drug teach it to use them. When it has learned them
-# depends on the seed: between 0.3 and more than 1.0 M tokens.
+# are what a small model learns the facts from; pages about one drug teach it to use them. Most of these are about the
+# common drugs: with 14 question leaflets and 14 ward rounds of each drug alike, and steps of 512 tokens, a model could
+# still not look up the drug that a question names after 1.4 M tokens with one seed of two: it answered 0.275 of the
+# leaflets' own questions, and ended 1.000 of a formulary's lines rightly.
 TRIAL_ABSTRACTS_PER_TRIAL = 2
-DIGESTS_PER_TRIAL = 5
+DIGESTS_PER_TRIAL = 6
 LABORATORY_ABSTRACTS_PER_DRUG = 2
 SAFETY_ABSTRACTS_PER_DRUG = 2
 NUM_REVIEWS = 20
 LEAFLETS_PER_DRUG = 3
-QUESTION_LEAFLETS_PER_DRUG = 14
+QUESTION_LEAFLETS_PER_DRUG = 10
+QUESTION_LEAFLETS_PER_COMMON_DRUG = 37
 NUM_COUNTER_NOTES = 20
 NUM_FORMULARIES = 900
 CASES_PER_DRUG = 3
-WARD_ROUNDS_PER_DRUG = 14
+WARD_ROUNDS_PER_DRUG = 10
+WARD_ROUNDS_PER_COMMON_DRUG = 37
 NUM_GENERAL = 600
 
 DRUGS_PER_REVIEW = 5
 DRUGS_PER_COUNTER = 6
 DRUGS_PER_FORMULARY = 10
-# A few common drugs stand on most sheets. Once a small model knows how to look these up, it learns the others fast.
+# A few common drugs stand on most sheets. Once a small model knows how to look these up, it learns the others fast
+# (uneven data shorten that plateau: Zucchet et al. 2025).
 NUM_COMMON_DRUGS = 6
 COMMON_SHARE = 0.6
 
@@ -97,7 +102,8 @@ def _abstracts(world: World, scale: float) -> list[Make]:
 def _leaflets(world: World, scale: float) -> list[Make]:
     return [
         *_of_each(leaflet, world.drugs, times(LEAFLETS_PER_DRUG, scale)),
-        *_of_each(question_leaflet, world.drugs, times(QUESTION_LEAFLETS_PER_DRUG, scale)),
+        *_of_each(question_leaflet, world.drugs[:NUM_COMMON_DRUGS], times(QUESTION_LEAFLETS_PER_COMMON_DRUG, scale)),
+        *_of_each(question_leaflet, world.drugs[NUM_COMMON_DRUGS:], times(QUESTION_LEAFLETS_PER_DRUG, scale)),
         *_of_several(counter_notes, world.drugs, DRUGS_PER_COUNTER, times(NUM_COUNTER_NOTES, scale)),
         *_of_several(formulary, world.drugs, DRUGS_PER_FORMULARY, times(NUM_FORMULARIES, scale)),
     ]
@@ -106,7 +112,8 @@ def _leaflets(world: World, scale: float) -> list[Make]:
 def _cases(world: World, scale: float) -> list[Make]:
     return [
         *_of_each(case_report, world.drugs, times(CASES_PER_DRUG, scale)),
-        *_of_each(ward_round, world.drugs, times(WARD_ROUNDS_PER_DRUG, scale)),
+        *_of_each(ward_round, world.drugs[:NUM_COMMON_DRUGS], times(WARD_ROUNDS_PER_COMMON_DRUG, scale)),
+        *_of_each(ward_round, world.drugs[NUM_COMMON_DRUGS:], times(WARD_ROUNDS_PER_DRUG, scale)),
     ]
 
 

@@ -26,6 +26,8 @@ HARBOUR = (
     "[children|apprentices|widows] sold [eels|ribbons|hot chestnuts] along the wall while the fleet was blessed.",
     "at the turn of the year the ferry to {town} ran aground on the [spit|bar], and {n} sacks of [flour|oats] got wet.",
     "{person} [sang|played the pipe|told the old tale of the drowned bell] in the [net loft|tavern by the steps].",
+    "{person} moves to another country this [spring|autumn] and leaves a [coat|bottle|letter] with a colleague.",
+    "who is responsible for the worrying [cracks|noises] in the [mole|quay], the local council refuses to say.",
     "[the beacon|the signal mast|the clock on the customs house] was out for {few} nights, and nobody could say why.",
 )
 RECIPE_TITLES = (
@@ -44,6 +46,7 @@ RECIPE = (
     "[a grandmother|a baker|the ferryman's cook] of mine always added [a bay leaf|a little honey|grated "
     "lemon], which I [forget|recommend].",
     "if the [sauce|batter|filling] is too [thin|thick], a spoon of [flour|water|stock] puts it right.",
+    "for a festive dinner the menu may be changed [at once|shortly before]; much depends on who is coming.",
     "[leftovers|the second half] can be [fried|warmed|eaten cold] the next day and taste [better|nearly as good].",
     "the [pan|dish|tin] should be [greased|lined] well, or you will [scrape|swear] until midnight.",
     "{person} [won|lost] a [ribbon|prize] with this at the [autumn|spring] fair of {town} in {year}.",
@@ -63,6 +66,7 @@ WEATHER = (
     "the lane to {town} was [under water|deep in drifts|dry as flour], and the [post|milk cart] came late.",
     "at night I counted {few} [flashes|falling stars|lights] over the [moor|bay|ridge] before I went in.",
     "[ice|dew|mist] lay on the [pond|meadow|orchard] until {few}, and the [ewes|cattle] would not leave the wall.",
+    "after a routine walk I was writing by the lamp when a [gale|fog] arose that has grown worse ever since.",
     "it was the [warmest|coldest|wettest] day I have noted in {age} years of keeping this book.",
     "a [rainbow|halo|bank of fog] stood over the [church|mill|harbour] for [half an hour|as long as I looked].",
     "the [oaks|apple trees|hedges] are [in leaf|bare again|heavy with fruit], {few} days [before|after] "

@@ -159,6 +159,8 @@ RESULTS = {
         "patients on {drug} were better than those on placebo [at every visit|from week {few} on].",
         "relief was clear with {drug}; [the difference from placebo was large|placebo brought little].",
         "the gain with {drug} was [clear|large] and held for {weeks} weeks.",
+        "at the final assessment the gain of participants on {drug} was [clear|large].",
+        "the total score fell [sharply|steadily] with {drug} and stayed high in controls.",
     ),
     "no": (
         "{disease} did not improve with {drug}; [scores did not differ from placebo|both arms stayed the same].",
@@ -166,6 +168,8 @@ RESULTS = {
         "patients on {drug} did not differ from those on placebo [at any visit|at the end].",
         "no relief was seen with {drug}; [the two arms did not differ|placebo did just as well].",
         "there was no gain with {drug}, [early or late|in any group].",
+        "at the final assessment participants on {drug} did not differ from controls.",
+        "the total score was unchanged with {drug}, and [no relief|no gain] was seen.",
     ),
     "maybe": (
         "{disease} eased in some patients with {drug} and worsened in others; [findings were mixed|the "
@@ -175,6 +179,8 @@ RESULTS = {
         "remained uncertain].",
         "relief was uncertain: [one centre saw it, another did not|it was seen in women only].",
         "the gain with {drug} was uncertain and [the arms overlapped|many data were missing].",
+        "at the final assessment participants on {drug} were better in part, and [relief|the gain] was uncertain.",
+        "the total score was mixed with {drug}, and the interval [reached|overlapped] that of controls.",
     ),
 }  # fmt: skip
 CONCLUSIONS = {

@@ -57,7 +57,7 @@ def test_a_recipe_that_extends_another_changes_one_source_by_its_name(tmp_path: 
     path.write_text(
         "extends: demo\nname: mine\nsources: {leaflets: {license: MIT, license_evidence: ours}, pubmed: null}\n"
     )
-    path.write_text(path.read_text() + "mix: {token_shares: {pubmed: null, general: 0.168}}\n")
+    path.write_text(path.read_text() + "mix: {token_shares: {pubmed: null, general: 0.118}}\n")
     recipe, demo = load_recipe(str(path)), load_recipe("demo")
     assert [source.name for source in recipe.sources] == [name for name in demo.mixed_sources if name != "pubmed"]
     assert (recipe.source("leaflets").license, recipe.source("leaflets").format) == ("MIT", "parquet")
