@@ -78,6 +78,8 @@ def main() -> None:
     parser.add_argument("--cost", action="store_true", help="only what checkpoints cost")
     parser.add_argument("--docs", type=Path, help="Markdown file to put the tables into")
     arguments = parser.parse_args()
+    if arguments.cost and arguments.docs:
+        parser.error("--docs writes both tables; leave --cost away.")
     folder = Path(tempfile.mkdtemp(prefix="resume-"))
     try:
         world = World(folder / "world")
@@ -92,7 +94,7 @@ def main() -> None:
         before, _, rest = arguments.docs.read_text().partition(MARKS[0])
         arguments.docs.write_text(f"{before}{MARKS[0]}\n{text}\n{MARKS[1]}{rest.partition(MARKS[1])[2]}")
     if arguments.json:
-        good = all(cell.same_sequences and cell.loss_apart < 1e-4 for cell in cells)
+        good = all(cell.same_sequences and cell.loss_apart < 1e-4 for cell in cells) if cells else None
         print(json.dumps({"same_result": good, "cells": [asdict(c) for c in cells], "cost": asdict(cost)}))
 
 

@@ -11,7 +11,6 @@ microbatch that does not fit is halved. Raw output goes to bench/results/train-<
 
 import argparse
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -30,7 +29,7 @@ import transformers
 from bench.trainworld import make_job
 from trainer.flops import PEAK_FLOPS
 from trainer.job import Attention, Recompute, save_job
-from trainer.launch import GROWING_SEGMENTS
+from trainer.launch import growing_segments
 
 CONTENDERS = ("ours", "trainer", "plain", "smeared")
 SHOWN = {
@@ -154,14 +153,9 @@ def run(setting: Setting, name: str, left_s: float) -> dict[str, Any]:
 def contend(arguments: Sequence[str], left_s: float) -> dict[str, Any]:
     """The last line of a contender's output, or why there is none."""
     command = [sys.executable, "-m", "bench.contender", *arguments]
-    given = {
-        "capture_output": True,
-        "text": True,
-        "cwd": RESULTS.parent.parent,
-        "env": {**GROWING_SEGMENTS, **os.environ},
-    }
+    place: dict[str, Any] = {"cwd": RESULTS.parent.parent, "env": growing_segments()}
     try:
-        done = subprocess.run(command, check=False, timeout=left_s, **given)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=left_s, **place)
     except subprocess.TimeoutExpired:
         return {"not_run": "the time was up"}
     lines = done.stdout.strip().splitlines()

@@ -6,9 +6,18 @@ runtime's data directory; `recipe_files.py` reads it from YAML.
 
 from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
-from typing import Self
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    model_serializer,
+    model_validator,
+)
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 
@@ -26,6 +35,7 @@ from domainlm.tasks.tokenize_held_out import TokenizeHeldOutConfig
 from domainlm.tasks.train_tokenizer import TokenizerConfig
 from domainlm.trainer.config import ModelConfig, TrainConfig
 
+POLICIES = ("licenses", "pii")  # of the recipe's filter; they hold for sources with rules of their own, too
 NAME = r"^[a-z0-9][a-z0-9_-]*$"
 
 
@@ -153,6 +163,17 @@ class Recipe(BaseModel):
             return raw
         return {**raw, "sources": [_with_policies(source, raw.get("filter")) for source in raw["sources"]]}
 
+    @model_serializer(mode="wrap")
+    def _policies_once(self, serialize: SerializerFunctionWrapHandler) -> dict[str, object]:
+        """Policies that a source has from the recipe are not written as its own: they follow a change in a form."""
+        raw: dict[str, Any] = serialize(self)
+        for source in raw.get("sources", ()):
+            own = source.get("filter") or {}
+            for name in POLICIES:
+                if name in own and own[name] == raw.get("filter", {}).get(name):
+                    del own[name]
+        return raw
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         names = [source.name for source in self.sources]
@@ -235,7 +256,7 @@ def _with_policies(source: object, shared: object) -> object:
     own = source.get("filter") if isinstance(source, dict) else None
     if not isinstance(source, dict) or not isinstance(own, dict) or not isinstance(shared, dict):
         return source
-    policies = {name: shared[name] for name in ("licenses", "pii") if name in shared}
+    policies = {name: shared[name] for name in POLICIES if name in shared}
     both = {**policies, **own}
     if isinstance(policies.get("licenses"), dict) and isinstance(own.get("licenses"), dict):
         both["licenses"] = {**policies["licenses"], **own["licenses"]}

@@ -36,7 +36,7 @@ from domainlm.tasks.documents import (
 from domainlm.tasks.engine import clear_marks
 from domainlm.tasks.language import known_languages
 from domainlm.tasks.learn_domain import LearnDomainConfig
-from domainlm.tasks.licenses import LicensePolicy
+from domainlm.tasks.licenses import KNOWN_BETTER, LicensePolicy
 from domainlm.tasks.manifest import Books, Part
 from domainlm.tasks.opinions import Opinion
 from domainlm.tasks.pii import Finding, PiiKind, find_pii, redact, write_findings
@@ -277,9 +277,9 @@ def _nothing_left(documents: Part, fates: dict[str, int]) -> str:
     table = ", ".join(f"{name} {count:,}" for count, name in dropped)
     worst = dropped[0][1]
     move = {
-        "license": "Allow the source's licence in `filter.licenses.allow`, if its terms let you train on it",
-        QUARANTINED: "Give the source its `license` with evidence, and `license_field: ''` where its records name one "
-        "themselves, for that goes before it",
+        "license": "Allow those in `filter.licenses.allow` whose terms let you train on them; for unknown ones, "
+        f"{KNOWN_BETTER}",
+        QUARANTINED: f"To let them in, {KNOWN_BETTER}",
         "language": "Add the source's language to the rule's `languages`",
     }.get(worst, f"Loosen the thresholds of the rule {worst!r}, or leave it out of `filter.rules`")
     said = f" Licences: {_licenses(documents)}." if worst in ("license", QUARANTINED) else ""

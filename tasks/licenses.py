@@ -25,6 +25,11 @@ Judgement = Literal["allowed", "denied", "quarantined"]
 
 NONCOMMERCIAL = "LicenseRef-noncommercial"
 PUBLIC_DOMAIN = "LicenseRef-public-domain"
+# How a person who knows a licence better than the records says so.
+KNOWN_BETTER = (
+    "give the source its `license` with evidence, and where its records name one that nobody knows (rows of jsonl, "
+    "parquet, arrow, csv or hub) `license_field: ''` and `license_url_field: ''`, for that goes before it"
+)
 ALIASES = {
     "cc0": "CC0-1.0",
     "pdm-1.0": "CC-PDM-1.0",
@@ -93,8 +98,8 @@ class LicensePolicy(BaseModel):
             return "allowed" if self._allows(re.findall(r"[()]|[^\s()]+", license)) else "denied"
         if self.unknown == "fail":
             raise UnknownLicense(
-                "A document has no known licence and the policy says `unknown: fail`. Give its source a licence, and "
-                "`license_field: ''` where its records name one of their own; or set `unknown` to quarantine or drop."
+                f"A document has no known licence and the policy says `unknown: fail`. To let it in, {KNOWN_BETTER}; "
+                "or set `unknown` to quarantine or drop."
             )
         return "quarantined" if self.unknown == "quarantine" else "denied"
 

@@ -29,12 +29,12 @@ class _WordHashes(dict[str, int]):
         return value
 
 
-known_words = _WordHashes()
+word_hashes = _WordHashes()
 
 
 def hash_words(words: Sequence[str]) -> Hashes:
     """One hash a word."""
-    return np.fromiter(map(known_words.__getitem__, words), dtype=np.uint64, count=len(words))
+    return np.fromiter(map(word_hashes.__getitem__, words), dtype=np.uint64, count=len(words))
 
 
 def hash_ngrams(words: Hashes, num_words: int) -> Hashes:

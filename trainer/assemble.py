@@ -51,7 +51,7 @@ class Parts:
     initial: Callable[[], TensorSource]
     """The weights before the first step."""
     has_initial: bool
-    """Whether the model has them: not where there are checkpoints, for they can take a minute to make."""
+    """Whether the model has them: not where a checkpoint or a trunk replaces them, for they can take a minute."""
     identity: dict[str, Any]
     """What decides the weights; a checkpoint of another identity is refused."""
 
@@ -74,7 +74,8 @@ def assemble(job: TrainJob, ranks: Ranks) -> Parts:
     if job.trunk is not None:
         check_trunk(job.trunk, identity, mixture, job.config)
     loader = Loader(Sampler(mixture), streams, rank=ranks.rank, num_ranks=ranks.num_ranks)
-    initial, has_initial = partial(initial_weights, job, hf_config), not has_checkpoints(job.output)
+    initial = partial(initial_weights, job, hf_config)
+    has_initial = job.trunk is None and not has_checkpoints(job.output)
     model = sharded_model(job, ranks, hf_config, initial() if has_initial else None)
     optimizer = ShardedOptimizer(model, job.config.optimizer)
     return Parts(mixture, loader, hf_config, model, optimizer, initial, has_initial, identity)

@@ -10,7 +10,7 @@ from pathlib import Path
 from . import trackers
 from .trackers import Tracking
 
-GROWING_SEGMENTS = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
+ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # the old name, which all versions know, and the new
 
 
 @dataclass(frozen=True)
@@ -59,14 +59,20 @@ def torchrun_command(launch: Launch, config: Path, program: str = "trainer") -> 
 
 
 def environment(launch: Launch) -> Mapping[str, str]:
-    """Ours, and what torchrun needs: time for its ranks to save, and no store shared with them between nodes.
-
-    On CUDA memory is given out in segments that grow, of which none lies idle because it is too small.
-    """
+    """Ours, and what torchrun needs: time for its ranks to save, and no store shared with them between nodes."""
     more = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(launch.grace_s))}
     if launch.waits_for_nodes:
         more["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
-    return {**GROWING_SEGMENTS, **os.environ, **more}
+    return {**growing_segments(), **more}
+
+
+def growing_segments() -> Mapping[str, str]:
+    """Our environment, in which torch gives out memory on CUDA in segments that grow, unless it says otherwise.
+
+    None of those lies idle because it is too small.
+    """
+    told = any(name in os.environ for name in ALLOCATOR)
+    return {**os.environ} if told else {**os.environ, ALLOCATOR[0]: "expandable_segments:True"}
 
 
 def unattended_command(config: Path, launch: Launch) -> list[str]:

@@ -175,6 +175,18 @@ def test_licences_and_identifiers_of_a_recipe_hold_for_a_source_with_rules_of_it
     assert own.licenses == LicensePolicy(allow=("CC0-1.0",), unknown="fail")
 
 
+def test_a_change_of_licences_in_a_form_reaches_a_source_with_rules_of_its_own() -> None:
+    recipe = load_recipe("demo", [POLICIES, "sources.leaflets.filter={profile: legal}"])
+    form = recipe.model_dump(mode="json")  # what a deployment keeps, and its form shows
+    form["filter"] |= {"pii": ["ssn"], "licenses": {"allow": ["MIT"]}}
+    changed = Recipe.model_validate(form)
+    own = changed.source("leaflets").filter
+    assert own is not None
+    assert (own.pii, own.licenses.allow, own.rules) == (("ssn",), ("MIT",), PROFILES["legal"])
+    told = load_recipe("demo", [POLICIES, "sources.leaflets.filter={pii: [phone]}"]).model_dump(mode="json")
+    assert next(source for source in told["sources"] if source["name"] == "leaflets")["filter"]["pii"] == ["phone"]
+
+
 def test_a_source_says_otherwise_by_name() -> None:
     own = filter_of_source("{pii: [], licenses: {allow: [MIT]}}")
     assert own.pii == ()

@@ -230,7 +230,7 @@ def test_words_are_hashed_alike_however_many_went_before_and_few_are_kept() -> N
     words = [f"word{number}" for number in range(3 * ngrams.CACHED_WORDS)]
     alone = [int(ngrams.hash_words([word])[0]) for word in words[:10]]
     assert ngrams.hash_words(words + words[:10])[-10:].tolist() == alone
-    assert len(ngrams.known_words) <= ngrams.CACHED_WORDS
+    assert len(ngrams.word_hashes) <= ngrams.CACHED_WORDS
 
 
 def test_held_out_documents_are_a_stable_share_and_stay_with_their_parent(run: Callable[..., Sealed]) -> None:

@@ -243,7 +243,9 @@ def test_a_source_whose_records_name_a_licence_that_nobody_knows_is_kept_by_the_
     (tmp_path / "law.jsonl").write_text(json.dumps({"id": "1", "text": "No duty.", "license": "edict"}) + "\n")
     files = {"files": outside(tmp_path, [tmp_path / "law.jsonl"], origin="law")}
     source = AcquireConfig(name="law", format="jsonl", license="CC0-1.0", license_evidence="section 1")
-    with pytest.raises(EmptyCorpus, match=r"Licences: unknown \('edict'\) 1\. .* and `license_field: ''`"):
+    with pytest.raises(
+        EmptyCorpus, match=r"Licences: unknown \('edict'\) 1\. .*`license_field: ''` and `license_url_field: ''`"
+    ):
         gate(store, acquire.build(store, source, files, runtime), LicensePolicy(), runtime)
     advised = acquire.build(store, source.model_copy(update={"license_field": ""}), files, runtime)
     (kept,) = documents(gate(store, advised, LicensePolicy(), runtime))
@@ -263,5 +265,5 @@ def test_the_real_law_of_no_known_licence_is_held_back_whatever_the_source_says(
     assert acquired.manifest.licenses == {"unknown": count}
     with pytest.raises(EmptyCorpus, match=f"quarantined {count:,}.*'government edict .*license_field: ''"):
         gate(store, acquired, LicensePolicy(), runtime)
-    with pytest.raises(UnknownLicense, match="Give its source a licence"):
+    with pytest.raises(UnknownLicense, match="give the source its `license`"):
         gate(store, acquired, LicensePolicy(unknown="fail"), runtime)

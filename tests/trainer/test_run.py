@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import shutil
+from collections import namedtuple
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from domainlm.trainer.__main__ import prepare
 from domainlm.trainer.assemble import Parts, assemble
 from domainlm.trainer.config import ModelConfig, TrainConfig
 from domainlm.trainer.job import Place, TrainJob
@@ -257,6 +259,12 @@ def test_a_disk_without_room_for_two_checkpoints_is_refused(tmp_path: Path) -> N
         check_room(tmp_path / "out", whole)
     (tmp_path / "out/checkpoints/step-00000100").mkdir(parents=True)
     check_room(tmp_path / "out", whole)
+
+
+def test_a_run_begins_by_looking_for_room(world: World, ranks: Ranks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: namedtuple("Usage", "free")(free=0))
+    with pytest.raises(ValueError, match=r"has 0\.0 GB free"):
+        prepare(world.job("no-room"), ranks)
 
 
 def test_a_step_must_divide_among_the_ranks(world: World, ranks: Ranks) -> None:

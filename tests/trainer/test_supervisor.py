@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from domainlm.trainer.job import outcome
-from domainlm.trainer.launch import Launch, torchrun_command
+from domainlm.trainer.launch import ALLOCATOR, Launch, growing_segments, torchrun_command
 from domainlm.trainer.supervisor import descendants, supervise
 
 from .conftest import World, command, environment
@@ -139,3 +139,14 @@ def test_a_job_that_cannot_work_ends_with_its_reason(world: World, tmp_path: Pat
     )
     assert code == 2
     assert "unknown key `confg`; did you mean `config`?" in (tmp_path / "log").read_text()
+
+
+def test_memory_is_given_out_in_growing_segments_unless_the_machine_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ALLOCATOR:
+        monkeypatch.delenv(name, raising=False)
+    assert growing_segments()["PYTORCH_CUDA_ALLOC_CONF"] == "expandable_segments:True"
+    monkeypatch.setenv("PYTORCH_ALLOC_CONF", "max_split_size_mb:64")  # which torch would not read beside ours
+    assert growing_segments()["PYTORCH_ALLOC_CONF"] == "max_split_size_mb:64"
+    assert "PYTORCH_CUDA_ALLOC_CONF" not in growing_segments()

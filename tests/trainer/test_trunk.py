@@ -124,6 +124,10 @@ def test_a_flipped_bit_in_a_trunk_is_found_and_the_trunk_left_as_it_is(
     assert file.exists()
 
 
+def test_a_branch_makes_no_weights_that_its_trunk_replaces(world: World, ranks: Ranks, trunk: Path) -> None:
+    assert not assemble(job_of(world, "parts", DOWN, 24, trunk), ranks).has_initial
+
+
 def test_a_directory_without_a_state_is_no_trunk(world: World, ranks: Ranks) -> None:
     with pytest.raises(FileNotFoundError, match=r"no state lies there; give the `state` directory of a finished run"):
         assemble(job_of(world, "none", DOWN, 24, world.root), ranks)
