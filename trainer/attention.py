@@ -125,9 +125,10 @@ def _head_size(config: PreTrainedConfig) -> int:
 
 
 def _flex_takes(config: PreTrainedConfig, device: torch.device) -> bool:
-    """On a CPU flex attention has no backward."""
-    supported = AutoModelForCausalLM._model_mapping[type(config)]._supports_flex_attn
-    return supported and device.type == "cuda" and _head_size(config) >= SMALLEST_FLEX_HEAD
+    if device.type != "cuda":  # on a CPU it has no backward
+        return False
+    supported: bool = AutoModelForCausalLM._model_mapping[type(config)]._supports_flex_attn
+    return supported and _head_size(config) >= SMALLEST_FLEX_HEAD
 
 
 def _varlen_takes(config: PreTrainedConfig, device: torch.device, *, bf16: bool) -> bool:
