@@ -138,7 +138,7 @@ def test_a_denied_licence_is_denied_although_a_pattern_allows_it() -> None:
 def test_an_unknown_licence_is_quarantined_dropped_or_an_error_as_the_policy_says() -> None:
     assert LicensePolicy().judge(UNKNOWN_LICENSE) == "quarantined"
     assert LicensePolicy(unknown="drop").judge(UNKNOWN_LICENSE) == "denied"
-    with pytest.raises(UnknownLicense, match="Give its source a licence"):
+    with pytest.raises(UnknownLicense, match="give the source its `license`"):
         LicensePolicy(unknown="fail").judge(UNKNOWN_LICENSE)
 
 
