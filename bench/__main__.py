@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 from bench import usable_cores
 
@@ -49,7 +50,7 @@ def main() -> None:
         sys.exit(f"there is no benchmark {unknown[0]!r}; there are {', '.join(benchmarks())}.")
     names = arguments.names or benchmarks()
     failures = [name for name in names if not run(name, arguments.realdata, as_json=arguments.json)]
-    PAGE.write_text(page([json.loads(path.read_text()) for path in sorted(RESULTS.glob("*.json"))]))
+    PAGE.write_text(page(kept(RESULTS)))
     if failures:
         sys.exit(f"failed: {', '.join(failures)}.")
 
@@ -57,6 +58,12 @@ def main() -> None:
 def benchmarks() -> list[str]:
     """The files of bench/ that have a `main` and compare, by name."""
     return sorted(path.stem for path in ROOT.glob("[!_]*.py") if _has_main(path) and path.stem not in ALONE)
+
+
+def kept(results: Path) -> list[dict[str, Any]]:
+    """What `run` has kept of each; beside it lie the tables of GPUs, which `bench.train --table` writes itself."""
+    paths = [results / f"{name}.json" for name in benchmarks()]
+    return [json.loads(path.read_text()) for path in paths if path.is_file()]
 
 
 def run(name: str, realdata: Path, *, as_json: bool) -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Logits of one chunk. On a CPU 16 MB in fp32, which its caches bear; on a GPU enough rows for its matrix units, and for
+# Logits of one chunk. On a CPU 32 MB in fp32, which its caches bear; on a GPU enough rows for its matrix units, and for
 # the sum of the head's gradient, which is read and written once a chunk, to be cheap: 0.5 GB in bf16.
-CPU_ELEMENTS = 2**22
+CPU_ELEMENTS = 2**23
 CUDA_ELEMENTS = 2**28
 
 Scores = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor, Tensor]]
