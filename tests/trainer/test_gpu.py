@@ -86,7 +86,9 @@ def test_forward_and_backward_never_wait_for_the_device(gpu: Ranks, world: World
     accumulate(parts.model, is_last=True)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        run._forward_backward(parts.loader.batch(1))
+        loss = run._forward_backward(parts.loader.batch(1))
         parts.optimizer.squared_norm()
+        with pytest.raises(RuntimeError, match="synchronizing"):
+            loss.item()  # what waits is found
     finally:
         torch.cuda.set_sync_debug_mode("default")
