@@ -60,14 +60,14 @@ class Running:
         found = {}
         for pid in descendants(self.process.pid):
             try:
-                environ = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                name = Path(f"/proc/{pid}/comm").read_text().strip()
             except (FileNotFoundError, ProcessLookupError):
                 continue  # it ended while we looked
-            found |= {int(entry[5:]): pid for entry in environ if entry.startswith(b"RANK=")}
+            found |= {int(name[5:]): pid} if name.startswith("rank ") else {}
         return [found[rank] for rank in sorted(found)]
 
     def launcher(self) -> int:
-        """The process of torchrun."""
+        """The process of the agent."""
         return descendants(self.process.pid)[0]
 
     def wait(self, seconds: float = 120) -> int:

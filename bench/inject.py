@@ -11,21 +11,22 @@ The faults of processes, machines and disks need no injection here: `bench.fault
 import importlib
 import json
 import os
-import runpy
 import sys
 from typing import Any
 
 import torch
 
 
-def main() -> None:
+def main() -> int:
     """Break the package of the module that is named first, and run it."""
     module = sys.argv[1]
+    package = module.partition(".trainer")[0] + ".trainer" if ".trainer" in module else "trainer"
     fault = json.loads(os.environ["FAULT"])
     if int(os.environ.get("RANK", "0")) == fault.get("rank", 0):
-        inject(module.partition(".trainer")[0] + ".trainer" if ".trainer" in module else "trainer", fault)
+        inject(package, fault)
     sys.argv = sys.argv[1:]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    code: int = importlib.import_module(f"{package}.launcher").program(module)
+    return code
 
 
 def inject(package: str, fault: dict[str, Any]) -> None:
@@ -54,4 +55,4 @@ def inject(package: str, fault: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -56,9 +56,7 @@ class Runtime(BaseModel):
         4.0, gt=0, title="Memory of a worker", description="What ray and slurm are asked for."
     )
     slurm: SlurmSettings | None = Field(None, title="Slurm", description="Needed by the executor slurm.")
-    processes: PositiveInt = Field(
-        1, title="Training processes", description="Ranks that torchrun starts on this node."
-    )
+    processes: PositiveInt = Field(1, title="Training processes", description="Ranks on this node, one a GPU.")
     threads: PositiveInt = Field(1, title="Threads", description="Threads of each training or evaluation process.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", title="Device", description="Where tensors live.")
     microbatch_sequences: PositiveInt = Field(

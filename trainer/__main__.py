@@ -18,6 +18,7 @@ gc.disable()  # while the libraries are imported: a fifth of those seconds is sp
 
 import transformers
 
+from . import startup
 from .assemble import assemble
 from .files import hold
 from .heartbeat import SIGNS, End, Heart, Kind, save_end
@@ -25,29 +26,31 @@ from .job import EXIT_DONE, EXIT_FAILED, EXIT_OUT_OF_MEMORY, EXIT_REFUSED, Train
 from .loop import Run
 from .microbatch import is_out_of_memory
 from .preflight import check_room
-from .ranks import Ranks, join, leave
-from .supervisor import die_with_parent
+from .ranks import Ranks, end, join
+from .supervisor import die_with_parent, name_process
 from .tensors import checkpoint_bytes
 
 gc.enable()
 
 
 def main() -> int:
-    """Parse the command line and train; does not return after training."""
+    """Parse the command line and train; returns the exit code."""
     parser = argparse.ArgumentParser(prog="trainer", description="Train one job under torchrun.")
     parser.add_argument("--config", type=Path, required=True, help="path of train.json")
     return run_rank(parser.parse_args().config, prepare)
 
 
 def run_rank(config: Path, prepare: Callable[[TrainJob, Ranks], Callable[[], int]]) -> int:
-    """Do this rank's work on a job, and leave a word if it does not end well; does not return after it.
+    """Do this rank's work on a job, and leave a word if it does not end well; returns the exit code.
 
     What `prepare` finds wrong with the job is told as such; what breaks later is worth another try.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
         die_with_parent()  # a rank without its launcher can neither end nor be found
+        name_process(f"rank {os.environ['RANK']}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     transformers.utils.logging.disable_progress_bar()
+    startup.mark("imports")
     try:
         job = load_job(config)
     except (ValueError, FileNotFoundError) as error:
@@ -58,7 +61,9 @@ def run_rank(config: Path, prepare: Callable[[TrainJob, Ranks], Callable[[], int
     try:
         try:
             ranks = join(job.place.device, shard_ranks=job.place.shard_ranks)
+            startup.mark("join")
             work = prepare(job, ranks)
+            startup.mark("assemble")
         except (ValueError, FileNotFoundError) as error:
             _leave_word(job, "refused", error)
             return _refuse(error)
@@ -67,9 +72,9 @@ def run_rank(config: Path, prepare: Callable[[TrainJob, Ranks], Callable[[], int
         traceback.print_exc()
         kind: Kind = "out_of_memory" if is_out_of_memory(error) else "error"
         _leave_word(job, kind, error)
-        sys.stderr.flush()
-        os._exit(EXIT_OUT_OF_MEMORY if kind == "out_of_memory" else EXIT_FAILED)  # a thread may still be writing
-    return leave(ranks, code)
+        end(EXIT_OUT_OF_MEMORY if kind == "out_of_memory" else EXIT_FAILED)  # a thread may still be writing
+    ranks.barrier()
+    return code
 
 
 def prepare(job: TrainJob, ranks: Ranks) -> Callable[[], int]:
@@ -95,4 +100,4 @@ def _leave_word(job: TrainJob, kind: Kind, error: BaseException) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

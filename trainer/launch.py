@@ -1,4 +1,4 @@
-"""How torchrun is started: on this machine alone, or on each of several nodes that meet at one address."""
+"""How ranks are started: on this machine alone, or on each of several nodes that meet at one address."""
 
 import argparse
 import os
@@ -46,21 +46,14 @@ class Launch:
         return self.nodes != "1"
 
 
-def torchrun_command(launch: Launch, config: Path, program: str = "trainer") -> list[str]:
-    """The command line of torchrun for `program`, which is `trainer` or one of its modules."""
-    package = __package__ or "trainer"
-    module = program.replace("trainer", package, 1)
-    where = ["--standalone"]
-    if launch.waits_for_nodes:
-        where = [f"--nnodes={launch.nodes}", "--rdzv-backend=c10d", f"--rdzv-endpoint={launch.rendezvous}"]
-        where += ["--rdzv-id=domainlm", f"--rdzv-conf=last_call_timeout={launch.last_call_s}"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", *where, f"--nproc-per-node={launch.processes}"]
-    return [*torchrun, "--max-restarts=0", "-m", *launch.wrapper, module, "--config", str(config)]
-
-
 def environment(launch: Launch) -> Mapping[str, str]:
-    """Ours, and what torchrun needs: time for its ranks to save, and no store shared with them between nodes."""
-    more = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(launch.grace_s))}
+    """Ours, and what ranks that are forked need: time to save, and no store shared with them between nodes.
+
+    Devices are counted without CUDA, which a process that forks must not start.
+    """
+    more = {"TORCH_ELASTIC_SHUTDOWN_TIMEOUT": str(int(launch.grace_s)), "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
+    if launch.processes > 1 and "OMP_NUM_THREADS" not in os.environ:
+        more["OMP_NUM_THREADS"] = "1"  # as torchrun does
     if launch.waits_for_nodes:
         more["TORCH_DISABLE_SHARE_RDZV_TCP_STORE"] = "1"
     return {**growing_segments(), **more}

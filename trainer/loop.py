@@ -14,6 +14,7 @@ from types import FrameType
 import torch
 from torch import Tensor
 
+from . import startup
 from .assemble import Parts
 from .ending import Ending, Stopped
 from .flops import attended, flops_per_token, peak_flops
@@ -227,6 +228,7 @@ class Run:
             device=str(self.ranks.device),
             mfu_peak_flops=self.peak_flops,
             restore_s=round(time.monotonic() - began_s, 3),
+            startup_s=startup.told(),
             redone_steps=rewound.redone_steps,
             redone_s=rewound.redone_s,
             metrics_lost=rewound.missing,

@@ -6,7 +6,6 @@ Exit code 0: it fits; 77: out of memory. It writes no more than its signs of lif
 
 import argparse
 import logging
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from .mixture import load_mixture
 from .model import TensorSource, without_dropout
 from .optimizer import ShardedOptimizer
 from .preflight import check_batch, check_files, check_model, check_tokens
-from .ranks import Ranks
+from .ranks import Ranks, end
 from .tensors import staged
 
 
@@ -64,11 +63,11 @@ def small_weights() -> TensorSource:
 
 
 def main() -> int:
-    """Parse the command line and try; does not return if it works."""
+    """Parse the command line and try; returns the exit code."""
     parser = argparse.ArgumentParser(prog="trainer.probe", description="Try one step of a job.")
     parser.add_argument("--config", type=Path, required=True, help="path of train.json")
     return run_rank(parser.parse_args().config, prepare)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end(main())

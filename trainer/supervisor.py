@@ -1,13 +1,14 @@
 """One supervisor for every heavy stage: whatever happens to it, nothing that it started outlives it.
 
 The child runs in a session of its own with its output in a file (a full pipe would stop it). It is asked to stop by
-SIGTERM to its whole tree, ranks of torchrun included, which then write a checkpoint, and is killed after the grace. If
-the supervisor itself is killed, the kernel tells the child (`die_with_parent`). Standard library only.
+SIGTERM to its whole tree, ranks included, which then write a checkpoint, and is killed after the grace. If the
+supervisor itself is killed, the kernel tells the child (`die_with_parent`). Standard library only.
 
 Called as a script, it ties itself to its parent and becomes the command: `python supervisor.py PARENT_PID COMMAND`.
 """
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -15,12 +16,15 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+_OURS = (signal.SIGTERM, signal.SIGINT)
 
 
 def supervise(
-    command: Sequence[str],
+    command: Sequence[str] | Callable[[], object],
     *,
     log: Path,
     env: Mapping[str, str] | None = None,
@@ -36,7 +40,7 @@ def supervise(
     Call it in the main thread: the kernel's parent-death signal fires when the *thread* that started the child ends.
 
     Args:
-        command: program and arguments.
+        command: program and arguments; or a function, which is run in a fork of this process, in which it is quick.
         log: file to which its output is appended.
         env: its environment; None for ours.
         cwd: its working directory; None for ours.
@@ -48,15 +52,12 @@ def supervise(
     """
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        child = subprocess.Popen(
-            tied(command),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=env,
-            cwd=cwd,
-            start_new_session=True,
-        )
+        child: Child
+        if callable(command):
+            child = Fork(command, output.fileno(), env, cwd)
+        else:
+            streams: Any = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+            child = subprocess.Popen(tied(command), **streams, env=env, cwd=cwd, start_new_session=True)
     try:
         while child.poll() is None:
             if on_poll is not None:
@@ -69,12 +70,77 @@ def supervise(
             _wait(child, poll_s)
     finally:
         _stop_tree(child, grace_s)
-    return child.returncode
+    return child.wait()
+
+
+class Child(Protocol):
+    """What is asked of a child: the part of a `Popen` that a fork has, too."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """The exit code, once there is one."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code; `subprocess.TimeoutExpired` if there is none in time."""
+
+
+class Fork:
+    """A function in a fork of this process: a session of its own, tied to us, its output in a file."""
+
+    def __init__(
+        self, work: Callable[[], object], output: int, env: Mapping[str, str] | None, cwd: Path | None
+    ) -> None:
+        arguments = (work, os.getpid(), output, env, cwd)
+        self._process = multiprocessing.get_context("fork").Process(target=_in_fork, args=arguments)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)  # until the fork has handlers of its own
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self.pid: int = self._process.pid or 0
+
+    def poll(self) -> int | None:
+        """The exit code, once there is one."""
+        return self._process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code; `subprocess.TimeoutExpired` if there is none in time."""
+        self._process.join(timeout)
+        code = self._process.exitcode
+        if code is None:
+            raise subprocess.TimeoutExpired("a fork", timeout or 0.0)
+        return code
+
+
+def _in_fork(
+    work: Callable[[], object], parent: int, output: int, env: Mapping[str, str] | None, cwd: Path | None
+) -> None:
+    os.setsid()
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
+    for number in _OURS:
+        signal.signal(number, signal.SIG_DFL)  # they are our parent's
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OURS)
+    _tie(parent)
+    if env is not None:
+        os.environ.clear()
+        os.environ.update(env)
+    if cwd is not None:
+        os.chdir(cwd)
+    work()
 
 
 def tied(command: Sequence[str]) -> list[str]:
     """The command line that runs `command` until it ends, or this process does: it then gets SIGTERM."""
     return [sys.executable, "-S", "-E", str(Path(__file__).resolve()), str(os.getpid()), *command]
+
+
+def name_process(name: str) -> None:
+    """Say by which name `ps` and `top` show this process; Linux takes 15 characters."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NAME, name.encode(), 0, 0, 0)
 
 
 def die_with_parent(signal_number: int = signal.SIGKILL) -> None:
@@ -100,7 +166,7 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def _stop_tree(child: "subprocess.Popen[bytes]", grace_s: float) -> None:
+def _stop_tree(child: Child, grace_s: float) -> None:
     """SIGTERM to the child and all below it, SIGKILL to what is left after the grace."""
     tree = [child.pid, *descendants(child.pid)] if child.poll() is None else []
     if grace_s > 0:
@@ -114,7 +180,7 @@ def _stop_tree(child: "subprocess.Popen[bytes]", grace_s: float) -> None:
     child.wait()
 
 
-def _wait(child: "subprocess.Popen[bytes]", seconds: float) -> None:
+def _wait(child: Child, seconds: float) -> None:
     try:
         child.wait(seconds)
     except subprocess.TimeoutExpired:
@@ -129,11 +195,15 @@ def _signal(pids: Sequence[int], number: signal.Signals) -> None:
             continue  # it has ended already
 
 
-def _become(parent: int, command: list[str]) -> None:
-    """Tie this process to its parent, and turn it into `command`."""
+def _tie(parent: int) -> None:
     die_with_parent(signal.SIGTERM)
     if os.getppid() != parent:
         sys.exit(128 + signal.SIGTERM)  # the parent ended before the tie held
+
+
+def _become(parent: int, command: list[str]) -> None:
+    """Tie this process to its parent, and turn it into `command`."""
+    _tie(parent)
     os.execvp(command[0], command)
 
 

@@ -1,13 +1,15 @@
 """Train a job and let nobody get up at night: `python -m trainer.unattended --config train.json --processes 8`.
 
-It stands above torchrun and starts the whole of it again: after a crash, with backoff; when no rank gives a sign of
-life; with half the microbatch when memory runs out; without a node that is lost (`--nodes 1:2 --rendezvous host:port`,
-the same command on every node). It stops when trying again is of no use: so many crashes without a new checkpoint
-(`crash-report.json` says what, when, and the last lines of the log), a job that cannot work, a run that has stopped.
+It stands above torch's elastic agent and starts the whole of it again: after a crash, with backoff; when no rank gives
+a sign of life; with half the microbatch when memory runs out; without a node that is lost (`--nodes 1:2 --rendezvous
+host:port`, the same command on every node). Agent and ranks are forks of it (`launcher.py`), so that a restart imports
+nothing. It stops when trying again is of no use: so many crashes without a new checkpoint (`crash-report.json` says
+what, when, and the last lines of the log), a job that cannot work, a run that has stopped.
 Exit code: 0 done, 75 stopped by SIGTERM with a checkpoint, 2 refused, 3 stopped, 1 crashed too often.
 """
 
 import argparse
+import gc
 import logging
 import os
 import shutil
@@ -16,6 +18,7 @@ import sys
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -23,7 +26,7 @@ from .crashes import Crash, CrashLoop, tail
 from .files import Lines, last_lines
 from .heartbeat import SIGNS, clear_ends, newest_sign_s, read_ends, read_signs
 from .job import EXIT_DONE, EXIT_FAILED, EXIT_PREEMPTED, EXIT_REFUSED, EXIT_STOPPED, TrainJob, load_job, outcome
-from .launch import Launch, add_arguments, environment, given_launch, torchrun_command
+from .launch import Launch, add_arguments, environment, given_launch
 from .microbatch import Microbatch, halved, load_microbatch, save_microbatch
 from .mixture import load_mixture
 from .records import append_event
@@ -32,7 +35,7 @@ from .track import TrackerProcess
 
 log = logging.getLogger(__name__)
 
-START_S = 600.0  # from torchrun to the first sign of a rank
+START_S = 600.0  # from the launch to the first sign of a rank
 ENDINGS = {"done": EXIT_DONE, "preempted": EXIT_PREEMPTED, "stopped": EXIT_STOPPED}
 
 
@@ -59,8 +62,11 @@ class Unattended:
         for name in ("preempted.json", "stopped.json"):  # of the start before, which this one goes on from
             (self.output / name).unlink(missing_ok=True)
         try:
+            self._preload()
             code = self._fit_memory()
             while code is None:
+                if self.stop_asked:
+                    return EXIT_FAILED
                 ended_with = self._attempt("trainer")
                 code = self._judge(ended_with)
         finally:
@@ -71,16 +77,28 @@ class Unattended:
         """Signal handler: the ranks get time for a checkpoint."""
         self.stop_asked = True
 
+    def _preload(self) -> None:
+        """Import for all ranks of all attempts; what is wrong with the job they will say themselves."""
+        from .launcher import preload
+
+        try:
+            preload(self.job)
+        except (ValueError, KeyError, OSError) as error:
+            log.warning("%s", error)
+        gc.collect()
+        gc.freeze()  # so that the pages of what is imported stay shared
+
     def _attempt(self, program: str) -> int:
-        """torchrun, once; its exit code tells little."""
+        """The ranks, once; the exit code tells little."""
+        from .launcher import launch_ranks  # torch, which reads the environment that `main` has set
+
         clear_ends(self.output)
         self.tracker.start()
         self._hung, self._sign = "", (newest_sign_s(self.output), time.monotonic(), False)
         self._event("launch", program=program, processes=self.launch.processes, nodes=self.launch.nodes)
         return supervise(
-            torchrun_command(self.launch, self.config, program),
+            partial(launch_ranks, self.launch, self.config, program),
             log=self.output / "train.log",
-            env=environment(self.launch),
             should_stop=lambda: self.stop_asked,
             is_hung=self._is_hung,
             poll_s=0.2,
@@ -117,7 +135,11 @@ class Unattended:
         if any(end.kind == "out_of_memory" for end in ends) and self._take_half():
             return None
         told = [f"rank {end.rank}: {end.message}" for end in ends]
-        what = self._hung or "; ".join(told[:3]) or f"torchrun ended with {ended_with}, no rank said why: it was killed"
+        what = (
+            self._hung
+            or "; ".join(told[:3])
+            or f"the launcher ended with {ended_with}, no rank said why: it was killed"
+        )
         if not self._sign[2] and self.launch.waits_for_nodes:
             self._event("waiting", reason="the other nodes are not there", ended_with=ended_with)
             self._sleep(self.launch.backoff_s)
@@ -214,7 +236,9 @@ def main() -> int:
     add_arguments(parser)
     arguments = parser.parse_args()
     try:
-        unattended = Unattended(arguments.config, given_launch(arguments))
+        launch = given_launch(arguments)
+        os.environ.update(environment(launch))
+        unattended = Unattended(arguments.config, launch)
     except (ValueError, FileNotFoundError) as error:
         sys.stderr.write(f"error: {error}\n")
         return EXIT_REFUSED

@@ -121,10 +121,10 @@ def ranks_below(pid: int) -> list[int]:
     found = []
     for child in descendants(pid):
         try:
-            environ = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
+            name = Path(f"/proc/{child}/comm").read_text()
         except (FileNotFoundError, ProcessLookupError):
             continue
-        found += [child] if any(entry.startswith(b"LOCAL_RANK=") for entry in environ) else []
+        found += [child] if name.startswith("rank ") else []
     return found
 
 

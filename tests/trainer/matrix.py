@@ -10,7 +10,7 @@ from domainlm.trainer import fsdp
 from domainlm.trainer.assemble import assemble
 from domainlm.trainer.job import load_job
 from domainlm.trainer.loop import Run
-from domainlm.trainer.ranks import join, leave
+from domainlm.trainer.ranks import end, join
 
 if __name__ == "__main__":
     stop_step = int(sys.argv[1])
@@ -29,4 +29,5 @@ if __name__ == "__main__":
 
         run._step = watched  # type: ignore[method-assign]
         run.train()
-    leave(ranks, 0)
+    ranks.barrier()
+    end(0)

@@ -5,7 +5,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
 from domainlm.trainer.muon import ShardedMuon
-from domainlm.trainer.ranks import join, leave
+from domainlm.trainer.ranks import end, join
 
 SHAPES = [(8, 6), (7, 5), (8, 6), (3, 12), (8, 6), (7, 5), (8, 6), (8, 6)]  # 7 rows, 3 rows: uneven, and empty
 
@@ -37,4 +37,5 @@ if __name__ == "__main__":
         cut = {n: distribute_tensor(m.clone(), mesh, placements, src_data_rank=None) for n, m in whole.items()}
         for name, matrix in moved(cut).items():
             assert torch.equal(matrix, expected[name]), f"{placements} {name}"
-    leave(ranks, 0)
+    ranks.barrier()
+    end(0)

@@ -54,12 +54,7 @@ def events(job: TrainJob) -> list[str]:
 
 def ranks_below(pid: int) -> list[int]:
     """Processes below `pid` that are ranks."""
-    found = []
-    for child in descendants(pid):
-        environ = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
-        if any(entry.startswith(b"LOCAL_RANK=") for entry in environ):
-            found.append(child)
-    return found
+    return [child for child in descendants(pid) if Path(f"/proc/{child}/comm").read_text().startswith("rank ")]
 
 
 def resume_here(job: TrainJob, ranks: Ranks) -> Trained:

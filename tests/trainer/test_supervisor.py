@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from domainlm.trainer.job import outcome
-from domainlm.trainer.launch import ALLOCATOR, Launch, growing_segments, torchrun_command
+from domainlm.trainer.launch import ALLOCATOR, Launch, growing_segments, unattended_command
 from domainlm.trainer.supervisor import descendants, supervise
 
 from .conftest import World, command, environment
@@ -56,6 +57,28 @@ def test_environment_and_directory_are_given(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text().split() == ["blue", str(tmp_path)]
 
 
+def talk() -> None:
+    sys.stdout.write(f"out {os.environ['COLOUR']} {Path.cwd()}\n")
+    sys.exit(7)
+
+
+def test_a_function_runs_in_a_fork_as_a_command_does(tmp_path: Path) -> None:
+    code = supervise(talk, log=tmp_path / "log", env={"COLOUR": "blue"}, cwd=tmp_path, poll_s=0.05)
+    assert code == 7
+    assert (tmp_path / "log").read_text().split() == ["out", "blue", str(tmp_path)]
+    assert os.environ.get("COLOUR") is None
+
+
+def test_a_stop_that_comes_as_a_fork_begins_is_not_lost(tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGTERM, lambda *_: None)  # a supervisor's own handler, which a fork inherits
+    try:
+        for _ in range(20):
+            code = supervise(partial(time.sleep, 60), log=tmp_path / "log", should_stop=lambda: True, grace_s=30)
+            assert code == -signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def test_a_stop_reaches_the_whole_tree(tmp_path: Path) -> None:
     code = supervise(
         family(tmp_path, "signal.SIG_DFL"),
@@ -87,9 +110,9 @@ def test_kill_9_of_the_supervisor_leaves_no_rank_alive(world: World) -> None:
     command(job, 2)  # writes train.json
     path = job.output.with_suffix(".json")
     code = (
-        "import sys; from pathlib import Path; from domainlm.trainer.launch import *;"
-        "from domainlm.trainer.supervisor import *;"
-        f"supervise(torchrun_command(Launch(2), Path({str(path)!r})), log=Path({str(path)!r} + '.log'))"
+        "from functools import partial; from pathlib import Path; from domainlm.trainer.launch import Launch;"
+        "from domainlm.trainer.launcher import launch_ranks; from domainlm.trainer.supervisor import supervise;"
+        f"path = Path({str(path)!r}); supervise(partial(launch_ranks, Launch(2), path), log=Path(f'{{path}}.log'))"
     )
     supervisor = subprocess.Popen([sys.executable, "-c", code], env=environment())
     wait_until(lambda: "checkpoint" in events(job))
@@ -115,16 +138,15 @@ def test_kill_9_of_the_launcher_leaves_no_rank_alive(world: World) -> None:
 
 def test_a_stop_leaves_a_checkpoint_and_the_next_start_ends_the_run(world: World) -> None:
     job = world.job("stopped", place=OFTEN)
-    command(job, 2)
-    arguments = torchrun_command(Launch(2), job.output.with_suffix(".json"))
-    log = job.output.with_suffix(".log")
-    code = supervise(
-        arguments, log=log, env=environment(), should_stop=lambda: "checkpoint" in events(job), poll_s=0.02, grace_s=25
-    )
-    assert code != 0
+    command(job, 2)  # writes train.json
+    unattended = unattended_command(job.output.with_suffix(".json"), Launch(2))
+    supervisor = subprocess.Popen(unattended, env=environment())
+    wait_until(lambda: "checkpoint" in events(job))
+    supervisor.terminate()
+    assert supervisor.wait(60) == 75
     assert outcome(job.output) == "preempted"
-    assert events(job).count("start") == 1  # the launcher did not start it again
-    assert supervise(arguments, log=log, env=environment(), poll_s=0.1) == 0
+    assert events(job).count("start") == 1  # it did not start again
+    assert subprocess.run(unattended, env=environment(), timeout=200).returncode == 0
     assert outcome(job.output) == "done"
     assert events(job)[-1] == "done"
     assert not (job.output / "preempted.json").exists()
