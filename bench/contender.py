@@ -1,6 +1,7 @@
 """One contender of bench.train in a process of its own: `python -m bench.contender NAME train.json`.
 
-    ours      this trainer
+    ours      this trainer, with the best attention that is installed
+    varlen    this trainer, with torch's own
     trainer   Hugging Face `Trainer`: packed sequences with position ids, SDPA, fused AdamW, loader workers; on CUDA
               bf16 and torch_compile
     plain     a loop by hand around the same Hugging Face model, as one writes it: autocast, compile, SDPA
@@ -38,7 +39,7 @@ from trainer.loop import Run
 from trainer.microbatch import is_out_of_memory
 from trainer.mixture import load_mixture
 from trainer.model import build_on_meta
-from trainer.ranks import join
+from trainer.ranks import end, join
 from trainer.sampler import Sampler as Order
 
 WORKERS = 2  # of the rivals' data loaders
@@ -47,7 +48,7 @@ WORKERS = 2  # of the rivals' data loaders
 def main() -> None:
     """Run the contender, and print what it took."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    contenders = {"ours": ours, "trainer": hugging_face, "plain": plain, "smeared": smeared}
+    contenders = {"ours": ours, "varlen": ours, "trainer": hugging_face, "plain": plain, "smeared": smeared}
     parser.add_argument("name", choices=(*contenders, "matmul"))
     parser.add_argument("config", type=Path, nargs="?")
     arguments = parser.parse_args()
@@ -71,9 +72,13 @@ def ours(job: TrainJob) -> dict[str, Any]:
     ranks = join(job.place.device)
     run = Run(job, ranks, assemble(job, ranks))
     run.steps(run.restore())
+    ranks.barrier()
+    if not ranks.is_first:
+        end(0)  # the first one tells
     lines = [json.loads(line) for line in (job.output / "metrics.jsonl").read_text().splitlines()]
     step_s = [line["step_s"] + line["data_s"] + line["stall_s"] for line in lines]
-    return {"step_s": step_s, "losses": [line["loss"] for line in lines]}
+    attention = run.parts.model.causal.config._attn_implementation
+    return {"step_s": step_s, "losses": [line["loss"] for line in lines], "attention": attention}
 
 
 class Sequences(Dataset[dict[str, Tensor]]):

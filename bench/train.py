@@ -31,9 +31,10 @@ from trainer.flops import PEAK_FLOPS
 from trainer.job import Attention, Recompute, save_job
 from trainer.launch import growing_segments
 
-CONTENDERS = ("ours", "trainer", "plain", "smeared")
+CONTENDERS = ("ours", "trainer", "plain", "varlen", "smeared")
 SHOWN = {
     "ours": "this trainer",
+    "varlen": "this trainer, with torch's own attention",
     "trainer": "Hugging Face `Trainer`",
     "plain": "a loop by hand",
     "smeared": "the same, documents not kept apart",
@@ -55,6 +56,7 @@ class Setting:
     activation_checkpointing: Recompute = "none"
     precision: Literal["bf16", "fp32"] = "bf16"
     attention: Literal["auto", Attention] = "auto"  # of ours
+    ranks: int = 1  # of ours: GPUs of this machine
 
     @property
     def batch_tokens(self) -> int:
@@ -66,7 +68,7 @@ TABLE = (
     Setting("llama-125m", 2048, 128, 64),
     Setting("llama-350m", 2048, 64, 32, steps=15),
     Setting("llama-1.2b", 4096, 32, 8, steps=12),
-    Setting("llama-3b", 4096, 16, 2, steps=12),
+    Setting("llama-3b", 4096, 16, 4, steps=12),
 )
 ON_CUDA = TABLE[0]
 ON_CPU = Setting("llama-6m", 512, 2, 1, steps=12, precision="fp32")
@@ -79,10 +81,12 @@ def main() -> None:
     machine = contend(["matmul"], arguments.deadline_s)
     peak = float(machine["flops_per_s"])
     print(f"{machine['device']}: a matrix product at {peak / 1e12:.2f} TFLOP/s", file=sys.stderr)
+    if arguments.ranks and arguments.contenders != ["ours"]:
+        sys.exit("--ranks is for this trainer alone; say --contenders ours.")
     if arguments.table:
         contest, *others = TABLE
-        plan = [(contest, name) for name in CONTENDERS[:-1]] + [(setting, "ours") for setting in others]
-        plan.append((contest, CONTENDERS[-1]))
+        plan = [(contest, name) for name in CONTENDERS[:3]] + [(setting, "ours") for setting in others]
+        plan += [(contest, name) for name in CONTENDERS[3:]]
     else:
         plan = [(given(arguments), name) for name in arguments.contenders]
     about = {**surroundings(), "device": machine["device"], "matmul_tflops": peak / 1e12}
@@ -102,7 +106,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="one object")
     parser.add_argument("--table", action="store_true", help="all sizes, on a GPU")
     parser.add_argument("--deadline-s", type=float, default=560, help="after which no contender is started any more")
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS)
+    here = [name for name in CONTENDERS if name != "varlen" or torch.cuda.is_available()]  # on a CPU it is ours
+    parser.add_argument("--contenders", nargs="+", choices=here, default=here)
     parser.add_argument("--preset")
     parser.add_argument("--sequence-tokens", type=int)
     parser.add_argument("--batch-sequences", type=int)
@@ -110,7 +115,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--steps", type=int)
     parser.add_argument("--activation-checkpointing", choices=("none", "selective", "full"))
     parser.add_argument("--precision", choices=("bf16", "fp32"))
-    parser.add_argument("--attention", choices=("documents", "flex_attention", "sdpa"), help="of ours")
+    parser.add_argument("--ranks", type=int, help="of ours: GPUs of this machine")
+    parser.add_argument("--attention", choices=("fa4", "documents", "flex_attention", "sdpa"), help="of ours")
     return parser.parse_args()
 
 
@@ -123,6 +129,8 @@ def given(arguments: argparse.Namespace) -> Setting:
 
 def measure(setting: Setting, name: str, peak: float, until_s: float) -> dict[str, Any]:
     """One contender; a microbatch that does not fit is halved."""
+    if name == "varlen":
+        setting = replace(setting, attention="documents")
     row: dict[str, Any] = {"contender": name, **vars(setting)}
     while True:
         left_s = until_s - time.monotonic()
@@ -136,7 +144,7 @@ def measure(setting: Setting, name: str, peak: float, until_s: float) -> dict[st
     if "step_s" in result:
         result["tokens_per_s"] = setting.batch_tokens / statistics.median(result["step_s"][WARM_STEPS:])
         result["first_step_s"] = result["step_s"][0]
-        flops = result["tokens_per_s"] * result["flops_per_token"]
+        flops = result["tokens_per_s"] * result["flops_per_token"] / setting.ranks
         known = PEAK_FLOPS.get(result["device"])
         result |= {"mfu": flops / known if known else None, "mfu_of_matmul": flops / peak}
     print(f"{setting.preset}, {SHOWN[name]}: {told(result)}", file=sys.stderr, flush=True)
@@ -147,12 +155,13 @@ def run(setting: Setting, name: str, left_s: float) -> dict[str, Any]:
     """What a contender came to on a job of its own."""
     with tempfile.TemporaryDirectory() as folder:
         save_job(make_job(setting, Path(folder)), Path(folder) / "train.json")
-        return contend([name, f"{folder}/train.json"], left_s)
+        return contend([name, f"{folder}/train.json"], left_s, setting.ranks)
 
 
-def contend(arguments: Sequence[str], left_s: float) -> dict[str, Any]:
+def contend(arguments: Sequence[str], left_s: float, ranks: int = 1) -> dict[str, Any]:
     """The last line of a contender's output, or why there is none."""
-    command = [sys.executable, "-m", "bench.contender", *arguments]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    command = [sys.executable, *torchrun, "-m", "bench.contender", *arguments]
     place: dict[str, Any] = {"cwd": RESULTS.parent.parent, "env": growing_segments()}
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=left_s, **place)
@@ -185,12 +194,12 @@ def compared(rows: Sequence[dict[str, Any]]) -> dict[str, object]:
 
 def table(rows: Sequence[dict[str, Any]]) -> list[str]:
     """Markdown."""
-    head = (
-        "| model | sequence | microbatch | recomputed | contender | tokens/s | MFU | of matmul | peak GiB | last loss |"
-    )
-    lines = [head, "|---|--:|--:|---|---|--:|--:|--:|--:|--:|"]
+    heads = ["model", "ranks", "sequence", "microbatch", "recomputed", "contender"]
+    heads += ["tokens/s", "MFU", "of matmul", "peak GiB", "last loss"]
+    lines = [f"| {' | '.join(heads)} |", "|---|--:|--:|--:|---|---|--:|--:|--:|--:|--:|"]
     for row in rows:
-        cells = [row["preset"], row["sequence_tokens"], row["microbatch_sequences"], row["activation_checkpointing"]]
+        about = ("preset", "ranks", "sequence_tokens", "microbatch_sequences", "activation_checkpointing")
+        cells = [row[key] for key in about]
         figures = ["-"] * 5
         if "tokens_per_s" in row:
             shares = [f"{row[key]:.1%}" if row.get(key) else "-" for key in ("mfu", "mfu_of_matmul")]

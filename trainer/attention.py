@@ -1,14 +1,15 @@
 """Attention within documents, by what the place can do: where a kernel takes the boundaries, no T x T mask is made.
 
-Three ways to the same result; `attention_for` picks the first that fits the family and the place:
+Four ways to the same result; `attention_for` picks the first that fits the family and the place:
 
-    documents       boundaries instead of a mask: `varlen_attn` on CUDA, one causal SDPA a document on a CPU
+    fa4             boundaries instead of a mask: FlashAttention 4, where it is installed (Hopper, Blackwell)
+    documents       the same: `varlen_attn` on CUDA, one causal SDPA a document on a CPU
     flex_attention  transformers' own: a compiled block mask, of whatever the family masks (CUDA)
     sdpa            transformers' own: a dense mask, anywhere
 
-`documents` is for families whose attention is causal within a document, with a sliding window or without, and hands
-its window and its scale to the attention function; a family is added by its name here, and the packing test proves it.
-Whatever else it is handed (soft caps, sinks, a position bias), it refuses.
+The first two are for families whose attention is causal within a document, with a sliding window or without, and which
+hand window and scale to the attention function; a family is added by its name here, and the packing test proves it.
+Whatever else they are handed (soft caps, sinks, a position bias), they refuse.
 
 Shape legend: B sequences, T tokens, N = B*T, H heads, K key heads, D head size, E documents of a microbatch.
 """
@@ -22,16 +23,18 @@ from torch.nn.attention.varlen import varlen_attn
 from transformers import AttentionInterface, AutoModelForCausalLM, PreTrainedConfig
 
 from .cpu_attention import attend_one_by_one
+from .fa4 import fa4_attention, fa4_takes
 from .job import Attention
 
 DOCUMENT_FAMILIES = frozenset(
     {"llama", "qwen2", "qwen3", "gemma", "gemma3_text", "olmo2", "mistral", "phi3", "smollm3", "gpt_neox", "gpt2"}
 )
+BY_BOUNDS: tuple[Attention, ...] = ("fa4", "documents")
 LAYER_TYPES = frozenset({"full_attention", "sliding_attention"})
 NEEDED_CAPABILITY = (8, 0)  # Ampere: flash attention
 LARGEST_HEAD = 256
 SMALLEST_FLEX_HEAD = 16
-VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)  # torch 2.12 brought `enable_gqa`
+VARLEN_OPTIONS = frozenset(inspect.signature(varlen_attn).parameters)
 
 
 def attention_for(
@@ -42,9 +45,10 @@ def attention_for(
     Raises:
         ValueError: what was asked for would compute something else, or does not run there.
     """
+    by_bounds = _masks_by_documents_alone(config) and (device.type == "cpu" or _bounds_take(config, device, bf16=bf16))
     takes: dict[Attention, bool] = {
-        "documents": _masks_by_documents_alone(config)
-        and (device.type == "cpu" or _varlen_takes(config, device, bf16=bf16)),
+        "fa4": by_bounds and device.type == "cuda" and fa4_takes(device, _head_size(config)),
+        "documents": by_bounds,
         "flex_attention": _flex_takes(config, device),
         "sdpa": True,
     }
@@ -53,7 +57,7 @@ def attention_for(
     if not takes[asked]:
         raise ValueError(
             f"place.attention is {asked!r}, but {config.model_type} masks otherwise as it is configured, or the "
-            f"kernels of {device.type} do not take its heads in this precision; take 'auto'."
+            f"kernels of {device.type} do not take its heads in this precision, or are not installed; take 'auto'."
         )
     return asked
 
@@ -89,11 +93,13 @@ def document_attention(
     scale = size**-0.5 if scaling is None else scaling
     left = -1 if sliding_window is None else sliding_window - 1  # tokens before one's own
     attend = _varlen if query.is_cuda else _one_by_one
+    attend = _fa4 if cast(PreTrainedConfig, module.config)._attn_implementation == "fa4" else attend
     out = attend(packed, cast(Tensor, cu_seq_lens_q), length, scale, left)
     return out.view(batch, length, heads, size), None
 
 
-AttentionInterface.register("documents", document_attention)
+for name in BY_BOUNDS:
+    AttentionInterface.register(name, document_attention)
 
 
 def _check(
@@ -131,7 +137,7 @@ def _flex_takes(config: PreTrainedConfig, device: torch.device) -> bool:
     return supported and _head_size(config) >= SMALLEST_FLEX_HEAD
 
 
-def _varlen_takes(config: PreTrainedConfig, device: torch.device, *, bf16: bool) -> bool:
+def _bounds_take(config: PreTrainedConfig, device: torch.device, *, bf16: bool) -> bool:
     size = _head_size(config)
     fits = bf16 and size % 8 == 0 and size <= LARGEST_HEAD
     return fits and "window_size" in VARLEN_OPTIONS and torch.cuda.get_device_capability(device) >= NEEDED_CAPABILITY
@@ -139,12 +145,17 @@ def _varlen_takes(config: PreTrainedConfig, device: torch.device, *, bf16: bool)
 
 def _varlen(packed: list[Tensor], bounds: Tensor, longest: int, scale: float, left: int) -> Tensor:
     """On CUDA: flash attention that takes the bounds. `longest` bounds all documents, so that it never changes."""
-    takes_groups = "enable_gqa" in VARLEN_OPTIONS
-    query, key, value = packed if takes_groups else _ungrouped(packed)
+    query, key, value = packed
     options: dict[str, Any] = {"scale": scale, "window_size": (left, 0)}
-    if takes_groups:
+    if "enable_gqa" in VARLEN_OPTIONS:  # since torch 2.12; before, groups need no word
         options["enable_gqa"] = query.shape[1] != key.shape[1]
     return cast(Tensor, varlen_attn(query, key, value, bounds, bounds, longest, longest, **options))
+
+
+def _fa4(packed: list[Tensor], bounds: Tensor, longest: int, scale: float, left: int) -> Tensor:
+    """On CUDA: FlashAttention 4."""
+    query, key, value = packed
+    return cast(Tensor, fa4_attention(query, key, value, bounds, longest, scale, left)[0])
 
 
 def _one_by_one(packed: list[Tensor], bounds: Tensor, longest: int, scale: float, left: int) -> Tensor:

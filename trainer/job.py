@@ -29,7 +29,7 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL: run the same command again to go on
 EXIT_OUT_OF_MEMORY = 77  # of a rank: start again with half the microbatch
 
 
-Attention = Literal["documents", "flex_attention", "sdpa"]
+Attention = Literal["fa4", "documents", "flex_attention", "sdpa"]
 Recompute = Literal["none", "selective", "full"]
 
 

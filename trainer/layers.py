@@ -26,6 +26,7 @@ KEPT = (
     "aten::_scaled_dot_product_cudnn_attention",
     "torch_attn::_varlen_attn",
     "domainlm::document_attention",
+    "domainlm::fa4_attention",
     "flex_attention",
 )
 

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, PreTrainedConfig, PreTrainedModel, Qwen3Config
 
-from .attention import document_bounds
+from .attention import BY_BOUNDS, document_bounds
 from .config import ModelConfig
 from .cross_entropy import summed_cross_entropy
 from .extension import Extension, extended
@@ -55,7 +55,7 @@ class LanguageModel(nn.Module):
         these; found here if they are not given, which on a GPU waits for it.
         """
         more: dict[str, Tensor] = {}
-        if self.causal.config._attn_implementation == "documents":
+        if self.causal.config._attn_implementation in BY_BOUNDS:
             more["cu_seq_lens_q"] = document_bounds(position_ids) if bounds is None else bounds
             torch._dynamo.maybe_mark_dynamic(more["cu_seq_lens_q"], 0)  # one graph for any number of documents
         decoder = self.causal.base_model
