@@ -35,7 +35,7 @@ def kill_worker(bench: Bench) -> Found:
 
 
 def kill_launcher(bench: Bench) -> Found:
-    """kill -9 of torchrun"""
+    """kill -9 of the launcher"""
     return killed(bench, lambda run: [run.process.pid if bench.plain else run.launcher()])
 
 
