@@ -24,8 +24,7 @@ def main() -> int:
     fault = json.loads(os.environ["FAULT"])
     if int(os.environ.get("RANK", "0")) == fault.get("rank", 0):
         inject(package, fault)
-    sys.argv = sys.argv[1:]
-    code: int = importlib.import_module(f"{package}.launcher").program(module)
+    code: int = importlib.import_module(f"{package}.launcher").run_program(sys.argv[1:])
     return code
 
 

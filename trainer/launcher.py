@@ -9,6 +9,8 @@ import importlib
 import signal
 import sys
 import uuid
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +39,30 @@ def preload(job: TrainJob) -> None:
 
 
 def launch_ranks(launch: Launch, config: Path, program: str = "trainer") -> None:
-    """Run `program`, which is `trainer` or one of its modules, on every rank of this node; ends this process."""
+    """Run `trainer` or one of its modules on every rank, as `python -m` would but for the imports."""
     package = __package__ or "trainer"
     module = program.replace("trainer", package, 1)
-    arguments = [*launch.wrapper, module, "--config", str(config)]
+    run_ranks(launch, partial(run_program, [*launch.wrapper, module, "--config", str(config)]))
+
+
+def run_ranks(launch: Launch, work: Callable[[], int]) -> None:
+    """Call `work`, which returns an exit code, on every rank of this node; ends this process if one fails."""
     name_process("launcher")
     try:
-        elastic_launch(_where(launch), _rank)(arguments)
+        elastic_launch(_where(launch), _rank)(work)
     except (ChildFailedError, SignalException) as error:
         sys.stderr.write(f"{error}\n")
         sys.exit(EXIT_FAILED)
+
+
+def run_program(arguments: list[str]) -> int:
+    """The `main` of a module, or of a package's `__main__`, with these as the arguments of this process."""
+    sys.argv = arguments
+    module = importlib.import_module(arguments[0])
+    if hasattr(module, "__path__"):
+        module = importlib.import_module(f"{arguments[0]}.__main__")
+    code: int = module.main()
+    return code
 
 
 def _where(launch: Launch) -> LaunchConfig:
@@ -66,20 +82,10 @@ def _where(launch: Launch) -> LaunchConfig:
     )
 
 
-def _rank(arguments: list[str]) -> None:
-    """`python -m` of the arguments, but for the imports. The agent waits for the return of a rank that ends well."""
+def _rank(work: Callable[[], int]) -> None:
+    """The agent waits for the return of a rank that ends well; another ends as what it has left running lets it."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)  # they are the agent's
-    sys.argv = arguments
-    code = program(arguments[0])
+    code = work()
     if code:
         end(code)
-
-
-def program(module: str) -> int:
-    """Run the `main` of a module, or of a package's `__main__`, with the arguments of this process."""
-    found = importlib.import_module(module)
-    if hasattr(found, "__path__"):
-        found = importlib.import_module(f"{module}.__main__")
-    code: int = found.main()
-    return code

@@ -1,21 +1,22 @@
-"""Run under torchrun by test_matrix.py: `matrix.py STOP_STEP train.json ...`, one job after the other."""
+"""Run by test_matrix.py: `matrix.py STOP_STEP [[RANKS, [train.json, ...]], ...]`, one job after the other."""
 
+import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from domainlm.trainer import fsdp
 from domainlm.trainer.assemble import assemble
 from domainlm.trainer.job import load_job
+from domainlm.trainer.launch import Launch
+from domainlm.trainer.launcher import run_ranks
 from domainlm.trainer.loop import Run
-from domainlm.trainer.ranks import end, join
+from domainlm.trainer.ranks import join
 
-if __name__ == "__main__":
-    stop_step = int(sys.argv[1])
-    torch.set_num_threads(1)
-    jobs = [load_job(Path(path)) for path in sys.argv[2:]]
+
+def train_all(paths: list[str], stop_step: int) -> int:
+    jobs = [load_job(Path(path)) for path in paths]
     ranks = join("cpu", shard_ranks=jobs[0].place.shard_ranks)
     if ranks.num_ranks == 4:
         fsdp.KEEP_WHOLE = 0  # as models are run that are too large to be whole on one rank
@@ -30,4 +31,9 @@ if __name__ == "__main__":
         run._step = watched  # type: ignore[method-assign]
         run.train()
     ranks.barrier()
-    end(0)
+    return 0
+
+
+if __name__ == "__main__":
+    for num_ranks, paths in json.loads(sys.argv[2]):
+        run_ranks(Launch(num_ranks), partial(train_all, paths, int(sys.argv[1])))

@@ -1,11 +1,13 @@
-"""Run under torchrun by test_muon.py: the rows that each rank ends with are those of whole matrices, bit for bit."""
+"""Run by test_muon.py on four ranks: the rows that each rank ends with are those of whole matrices, bit for bit."""
 
 import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard, distribute_tensor
 
+from domainlm.trainer.launch import Launch
+from domainlm.trainer.launcher import run_ranks
 from domainlm.trainer.muon import ShardedMuon
-from domainlm.trainer.ranks import end, join
+from domainlm.trainer.ranks import join
 
 SHAPES = [(8, 6), (7, 5), (8, 6), (3, 12), (8, 6), (7, 5), (8, 6), (8, 6)]  # 7 rows, 3 rows: uneven, and empty
 
@@ -25,8 +27,7 @@ def moved(placed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name: p.full_tensor() if isinstance(p, DTensor) else p for name, p in placed.items()}
 
 
-if __name__ == "__main__":
-    torch.set_num_threads(1)
+def compare() -> int:
     ranks = join("cpu")
     generator = torch.Generator().manual_seed(0)
     whole = {str(number): torch.randn(shape, generator=generator) for number, shape in enumerate(SHAPES)}
@@ -38,4 +39,8 @@ if __name__ == "__main__":
         for name, matrix in moved(cut).items():
             assert torch.equal(matrix, expected[name]), f"{placements} {name}"
     ranks.barrier()
-    end(0)
+    return 0
+
+
+if __name__ == "__main__":
+    run_ranks(Launch(4), compare)

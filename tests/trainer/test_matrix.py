@@ -1,5 +1,6 @@
 """A checkpoint of 1, 2 or 4 ranks, or of 2 x 2 (two replicas of two shards), goes on with each of these."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -17,17 +18,17 @@ LAYOUTS = {"1": (1, 1), "2": (2, 2), "4": (4, 4), "2x2": (4, 2)}  # ranks, and r
 STOP_STEP = 9
 
 
-def run_all(jobs: list[TrainJob], layout: str, stop_step: int) -> None:
-    """The jobs one after the other, by as many processes as the layout has."""
-    num_ranks, shard_ranks = LAYOUTS[layout]
-    place = Place(device="cpu", microbatch_sequences=min(2, 4 // num_ranks), shard_ranks=shard_ranks)
-    paths = []
-    for job in jobs:
-        save_job(replace(job, place=place), job.output.with_suffix(".json"))
-        paths.append(str(job.output.with_suffix(".json")))
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={num_ranks}"]
-    program = [str(Path(__file__).with_name("matrix.py")), str(stop_step), *paths]
-    done = subprocess.run([*torchrun, *program], env=environment(), capture_output=True, text=True, timeout=200)
+def run_all(jobs: dict[str, list[TrainJob]], stop_step: int) -> None:
+    """The jobs of each layout one after the other, by as many processes as it has."""
+    work = []
+    for layout, some in jobs.items():
+        num_ranks, shard_ranks = LAYOUTS[layout]
+        place = Place(device="cpu", microbatch_sequences=min(2, 4 // num_ranks), shard_ranks=shard_ranks)
+        for job in some:
+            save_job(replace(job, place=place), job.output.with_suffix(".json"))
+        work.append([num_ranks, [str(job.output.with_suffix(".json")) for job in some]])
+    program = [sys.executable, str(Path(__file__).with_name("matrix.py")), str(stop_step), json.dumps(work)]
+    done = subprocess.run(program, env=environment(), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-4000:]
 
 
@@ -35,9 +36,8 @@ def run_all(jobs: list[TrainJob], layout: str, stop_step: int) -> None:
 def parts(world: World) -> dict[str, Path]:
     """Runs of each layout that were stopped in the middle."""
     jobs = {layout: world.job(f"matrix-{layout}") for layout in LAYOUTS}
-    for layout, job in jobs.items():
-        run_all([job], layout, STOP_STEP)
-        assert outcome(job.output) == "preempted"
+    run_all({layout: [job] for layout, job in jobs.items()}, STOP_STEP)
+    assert {outcome(job.output) for job in jobs.values()} == {"preempted"}
     return {layout: job.output for layout, job in jobs.items()}
 
 
@@ -60,7 +60,7 @@ def test_a_checkpoint_goes_on_with_any_layout(
     jobs = [world.job(f"matrix-{earlier}-to-{later}") for earlier in LAYOUTS]
     for earlier, job in zip(LAYOUTS, jobs, strict=True):
         shutil.copytree(parts[earlier], job.output)
-    run_all(jobs, later, -1)
+    run_all({later: jobs}, -1)
     for earlier, job in zip(LAYOUTS, jobs, strict=True):
         resumed = Trained(0, "", job.output)
         starts = [line for line in resumed.events if line["event"] in ("start", "resume")]

@@ -50,9 +50,8 @@ def test_an_update_has_the_root_mean_square_of_adamws() -> None:
 
 
 def test_rows_on_four_ranks_flat_or_hybrid_move_as_whole_matrices_do() -> None:
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=4"]
-    program = str(Path(__file__).with_name("muon_ranks.py"))
-    done = subprocess.run([*torchrun, program], env=environment(), capture_output=True, text=True, timeout=200)
+    program = [sys.executable, str(Path(__file__).with_name("muon_ranks.py"))]
+    done = subprocess.run(program, env=environment(), capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr[-4000:]
 
 
@@ -70,7 +69,7 @@ def test_matrices_of_layers_have_one_moment_and_all_else_two(world: World, ranks
 def stopped(world: World) -> Path:
     """A run of two ranks that was stopped in its middle."""
     job = muon_job(world, "muon-stopped")
-    run_all([job], "2", 9)
+    run_all({"2": [job]}, 9)
     return job.output
 
 
@@ -80,8 +79,7 @@ def test_a_checkpoint_goes_on_to_the_same_bits_or_on_other_ranks_to_the_same_cur
     whole, *resumed = (muon_job(world, f"muon-{name}") for name in ("whole", "on-2", "on-4", "on-1"))
     for job in resumed:
         shutil.copytree(stopped, job.output)
-    run_all([whole, resumed[0]], "2", -1)
-    run_all([resumed[1]], "4", -1)
+    run_all({"2": [whole, resumed[0]], "4": [resumed[1]]}, -1)
     Run(resumed[2], ranks, assemble(resumed[2], ranks)).train()
     expected = Trained(0, "", whole.output)
     losses = [float(loss or 99) for loss in expected.curve()]
