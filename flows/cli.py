@@ -26,6 +26,7 @@ from domainlm.flows.printing import (
     print_reasons,
     print_rows,
     print_rows_as_columns,
+    print_thresholds,
     print_verdict,
 )
 from domainlm.flows.recipe_files import RecipeError, apply_setting, read_tree, shipped_recipes
@@ -219,7 +220,7 @@ def thresholds(recipe: RecipeName, settings: Settings = None, store: StorePath =
     if as_json:
         out.print_json(data=rows)
     else:
-        print_rows([row for row in rows if row["drops"] or row["rule"] == "all"])
+        print_thresholds(rows)
 
 
 @app.command()

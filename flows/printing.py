@@ -1,6 +1,7 @@
 """What the commands print in a terminal: a plan, a verdict, rows of figures. 80 columns are enough for all of it."""
 
 from collections.abc import Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -86,7 +87,28 @@ def print_rows(rows: "Sequence[Row]") -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*map(_figure, row.values()))
-    out.print(table)
+    _print_table(table)
+
+
+def _print_table(table: Table) -> None:
+    """In a terminal, as wide as it is; into a file, as wide as the table, for nobody can widen that."""
+    (out if out.is_terminal else Console(highlight=False, width=1_000)).print(table)
+
+
+def print_thresholds(rows: "Sequence[Row]") -> None:
+    """A line a source, and below it one for each of its thresholds that drops something."""
+    for source, said in groupby(rows, key=lambda row: row["source"]):
+        whole, *others = said
+        told = f"{source}: {whole['documents']:,} documents, {whole['drops']:,} dropped ({whole['share']:.1%})"
+        out.print(told, markup=False, soft_wrap=True)
+        shown = [
+            {"rule": row["rule"], "threshold": row["threshold"], "drops": row["drops"], "alone": row["drops_alone"]}
+            for row in others
+            if row["drops"]
+        ]
+        if shown:
+            print_rows(shown)
+        out.print()
 
 
 def print_rows_as_columns(rows: "Sequence[Row]") -> None:

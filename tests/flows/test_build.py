@@ -16,6 +16,7 @@ from domainlm.flows.chain import build_model
 from domainlm.flows.life import IN_SHARDS, life_of, told
 from domainlm.flows.materials import gather
 from domainlm.flows.planner import PlanLine, Planner
+from domainlm.flows.printing import print_thresholds
 from domainlm.flows.recipe import Recipe
 from domainlm.flows.recipe_files import RecipeError
 from domainlm.flows.recipe_loading import load_recipe
@@ -127,6 +128,19 @@ def test_a_threshold_is_tried_on_numbers_alone(built: Built) -> None:
     drops, strict_drops = (sum(int(str(r["drops"])) for r in one if r["rule"] == "all") for one in (rows, strict))
     assert strict_drops > drops
     assert sorted(store.root.iterdir()) == before
+
+
+def test_into_a_file_no_name_of_a_threshold_is_broken(
+    built: Built, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    rows = threshold_rows(load_recipe("demo", SMALL), Store(built.runtime.store / "demo"))
+    print_thresholds(rows)
+    lines = capsys.readouterr().out.splitlines()
+    dropping = [row for row in rows if row["drops"] and row["rule"] != "all"]
+    assert len(dropping) > 5
+    for row in dropping:
+        assert any(f" {row['rule']} " in line and f" {row['threshold']} " in line for line in lines)
 
 
 def test_a_domain_is_learned_once_for_all_sources(built: Built) -> None:

@@ -1,5 +1,6 @@
 """The supervisor, with real processes: nothing that it started outlives it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -150,6 +151,9 @@ def test_a_stop_leaves_a_checkpoint_and_the_next_start_ends_the_run(world: World
     assert outcome(job.output) == "done"
     assert events(job)[-1] == "done"
     assert not (job.output / "preempted.json").exists()
+    lines = [json.loads(line) for line in (job.output / "events.jsonl").read_text().splitlines()]
+    parts = [list(line["startup_s"]) for line in lines if line["event"] in ("start", "resume")]
+    assert parts == [["imports", "join", "assemble"]] * 2
 
 
 def test_a_job_that_cannot_work_ends_with_its_reason(world: World, tmp_path: Path) -> None:
