@@ -19,15 +19,21 @@ def show_plan(recipe: Recipe, lines: Sequence[PlanLine]) -> None:
     create_markdown_artifact(plan_markdown(lines), key=key(recipe, "plan"), description="What will be built, and why")
 
 
-def show_results(recipe: Recipe, made: Mapping[str, Output], published: Sealed) -> None:
-    """The funnel, the scores, the lineage and the report of a finished build."""
+def show_funnel(recipe: Recipe, made: Mapping[str, Output]) -> None:
+    """What became of the documents, as far as the build has come."""
     sealed = {name: output for name, output in made.items() if isinstance(output, Sealed)}
     create_table_artifact(
         funnel_rows(sealed), key=key(recipe, "funnel"), description="Documents, stage by stage: none unaccounted for"
     )
-    create_markdown_artifact(
-        funnel_markdown(funnels(sealed)), key=key(recipe, "funnel-picture"), description="The data funnel by source"
-    )
+    if all(f"decontaminate.{source.name}" in sealed for source in recipe.sources):
+        create_markdown_artifact(
+            funnel_markdown(funnels(sealed)), key=key(recipe, "funnel-picture"), description="The data funnel by source"
+        )
+
+
+def show_results(recipe: Recipe, made: Mapping[str, Output], published: Sealed) -> None:
+    """The scores, the lineage and the report of a finished build."""
+    sealed = {name: output for name, output in made.items() if isinstance(output, Sealed)}
     scores = [asdict(score) for score in headline_scores(published.path)]
     create_table_artifact(scores, key=key(recipe, "scores"), description="Scores beside the base's")
     create_markdown_artifact(

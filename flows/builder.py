@@ -48,12 +48,17 @@ class StageRecord:
     seconds: float
 
 
-class Builder:
-    """A `Make` that builds."""
+class Reached(Exception):
+    """The last stage that was asked for is in the store."""
 
-    def __init__(self, store: Store, runtime: Runtime) -> None:
+
+class Builder:
+    """A `Make` that builds, up to the stage `last` if there is one."""
+
+    def __init__(self, store: Store, runtime: Runtime, *, last: str | None = None) -> None:
         self.store = store
         self.runtime = runtime
+        self.last = last
         self.made: dict[str, Output] = {}
         self.records: list[StageRecord] = []
         self.view = current_view()
@@ -78,6 +83,8 @@ class Builder:
         elapsed_s = round(time.perf_counter() - started_s, 3)
         self.records.append(StageRecord(name, sealed.path.name, sealed.manifest.key, reused, elapsed_s))
         self.made[name] = sealed
+        if name == self.last:
+            raise Reached
         return sealed
 
 
@@ -129,7 +136,7 @@ class RunRecord:
         self.write("running", [])
 
     def write(self, status: str, stages: list[StageRecord]) -> None:
-        """Say how far it is: `running`, `completed`, or `failed: ...`."""
+        """Say how far it is: `running`, `completed`, `completed until ...`, or `failed: ...`."""
         seconds = round((datetime.now(UTC) - self.started).total_seconds(), 1)
         facts = {**self.facts, "status": status, "seconds": seconds, "stages": [asdict(stage) for stage in stages]}
         write_atomically(self.path, json.dumps(facts, indent=1) + "\n")

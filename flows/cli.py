@@ -32,6 +32,8 @@ from domainlm.flows.printing import (
 from domainlm.flows.recipe_files import RecipeError, apply_setting, read_tree, shipped_recipes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from domainlm.flows.planner import PlanLine
     from domainlm.flows.recipe import Recipe
     from domainlm.tasks.runtime import Runtime
@@ -68,15 +70,16 @@ def build(
     data: DataPath = DATA,
     runtime: RuntimeFile = None,
     place: Place = None,
+    until: Annotated[str | None, typer.Option(help="Stop after the last stage of this name, such as filter.")] = None,
 ) -> None:
     """Build the recipe's model, reusing what the store has. Interrupt it at any time: the same command goes on."""
     for name in ("PREFECT_LOGGING_LEVEL", "PREFECT_SERVER_LOGGING_LEVEL"):
         os.environ.setdefault(name, "CRITICAL")  # the terminal has a view of its own
     loaded, here = recipe_of(recipe, settings), runtime_of(store, data, runtime, place)
-    lines = _plan(loaded, here)
+    lines = _plan(loaded, here, until)
     if all(line.reused for line in lines):
         out.print(f"Nothing to build: all {len(lines)} stages of [bold]{loaded.name}[/] are in the store.")
-        published = here.store / loaded.domain / lines[-1].directory
+        published = None if until else here.store / loaded.domain / lines[-1].directory
     else:
         from domainlm.flows.build_domain_model import build_domain_model
         from domainlm.flows.terminal import TerminalView
@@ -86,10 +89,12 @@ def build(
         out.print(f"[bold]{loaded.name}[/]")
         print_plan_summary(lines)
         with TerminalView(out) as view, shown_by(view):
-            ended = build_domain_model(loaded, here)
-        assert isinstance(ended, Sealed)  # only a run on a server can be cancelled there
-        published = ended.path
-    print_verdict(published)
+            ended = build_domain_model(loaded, here, until)  # type: ignore[arg-type]
+        published = ended.path if isinstance(ended, Sealed) else None
+    if published is None:
+        out.print(f"Stopped after {lines[-1].name}, as asked; without `--until` it goes on.")
+    else:
+        print_verdict(published)
 
 
 @app.command()
@@ -272,12 +277,12 @@ def _store_of(name: str, store: Path) -> "tuple[Store, str]":
     return Store(store / str(tree.get("domain", tree["name"]))), str(tree["name"])
 
 
-def _plan(recipe: "Recipe", runtime: "Runtime") -> "list[PlanLine]":
+def _plan(recipe: "Recipe", runtime: "Runtime", until: str | None = None) -> "Sequence[PlanLine]":
     from domainlm.flows.chain import build_model
     from domainlm.flows.materials import gather
-    from domainlm.flows.planner import Planner
+    from domainlm.flows.planner import Planner, up_to
     from domainlm.tasks.store import Store
 
     planner = Planner(Store(runtime.store / recipe.domain))
     build_model(recipe, gather(recipe, runtime), planner)
-    return planner.lines
+    return up_to(until, planner.lines)

@@ -7,13 +7,14 @@ come out with the same bytes, everything after it is reused after all. The plan 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, Literal, TypeGuard, get_args
 
 from domainlm.flows.chain import Output
 from domainlm.tasks.manifest import Manifest, Part
 from domainlm.tasks.stage import Stage
 from domainlm.tasks.store import Request, Sealed, Store
 
+Until = Literal["acquire", "annotate", "filter", "deduplicate", "decontaminate", "tokenize", "mix", "train"]
 FORESEEN = "foreseen"
 UNLESS = "`after x`: x is built first. If it comes out with the same bytes as before, what follows is reused after all."
 ABSENT = object()
@@ -67,6 +68,22 @@ class Planner:
 def stage_name(stage: str, label: str) -> str:
     """How a stage of a build is called: `filter.pubmed`, or `mix`."""
     return f"{stage}.{label}" if label else stage
+
+
+def up_to(stage: str | None, lines: Sequence[PlanLine]) -> Sequence[PlanLine]:
+    """The plan of a build that ends after the last stage of this name; all of it for None.
+
+    Raises:
+        ValueError: the recipe has no such stage.
+    """
+    if stage is None:
+        return lines
+    places = [place for place, line in enumerate(lines) if line.name.partition(".")[0] == stage]
+    if not places or stage not in get_args(Until):
+        there = {line.name.partition(".")[0] for line in lines}
+        names = [name for name in get_args(Until) if name in there]
+        raise ValueError(f"until: got {stage!r}; this recipe can stop after {', '.join(names)}.")
+    return lines[: places[-1] + 1]
 
 
 def waits_for(inputs: Mapping[str, Part]) -> list[str]:

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from domainlm.flows.build_domain_model import build_domain_model
 from domainlm.flows.chain import build_model
 from domainlm.flows.life import IN_SHARDS, life_of, told
 from domainlm.flows.materials import gather
-from domainlm.flows.planner import PlanLine, Planner
+from domainlm.flows.planner import PlanLine, Planner, up_to
 from domainlm.flows.printing import print_thresholds
 from domainlm.flows.recipe import Recipe
 from domainlm.flows.recipe_files import RecipeError
@@ -308,3 +309,25 @@ def actual_fates(stages: Mapping[str, Sealed]) -> dict[str, str]:
                     for doc_id in pq.read_table(file, columns=["doc_id"])["doc_id"].to_pylist():
                         fates[doc_id] = "kept"
     return fates
+
+
+def test_a_build_stops_where_one_asks_it_to_and_goes_on_from_there(built: Built, tmp_path: Path) -> None:
+    """Up to the annotations: what the filter would drop is then a query, and nothing is trained."""
+    runtime = built.runtime.model_copy(update={"store": tmp_path / "store"})
+    state = build_domain_model(built.recipe, runtime, until="annotate", return_state=True)
+    assert state.is_completed()
+    assert "Stopped after annotate.general, as asked" in str(state.message)
+    store = Store(tmp_path / "store/demo")
+    made = {path.name.partition("-")[0] for path in store.root.iterdir()} - {"runs", ".locks"}
+    assert {"acquire", "annotate"} <= made <= {"acquire", "annotate", "filter", "learn_domain"}
+    assert threshold_rows(built.recipe, store)
+    record = json.loads(next((store.root / "runs").iterdir()).read_text())
+    assert record["status"] == "completed until annotate"
+    lines = plan_of(built.recipe, runtime)
+    assert {line.name for line in lines if line.reused} == {stage["name"] for stage in record["stages"]}
+
+
+def test_a_build_cannot_stop_after_what_it_does_not_have(built: Built) -> None:
+    with pytest.raises(ValueError, match="got 'filtre'; this recipe can stop after acquire, annotate, filter, dedup"):
+        up_to("filtre", plan_of(built.recipe, built.runtime))
+    assert up_to("mix", plan_of(built.recipe, built.runtime))[-1].name == "mix"
