@@ -14,6 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.distributed.elastic.multiprocessing import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -29,13 +30,23 @@ from .supervisor import name_process
 
 
 def preload(job: TrainJob) -> None:
-    """Import what the ranks of this job would import late, but for FlashAttention 4, whose import starts CUDA."""
+    """Import what the ranks of this job would import late, but for FlashAttention 4, whose import starts CUDA.
+
+    Raises:
+        RuntimeError: something has started CUDA in this process.
+    """
     config = fresh_config(job.config.model or ModelConfig(), vocab_size=2, bos_id=0, eos_id=1)
     if job.init_from is not None:
         config = given_config(job.init_from)
     _ = AutoModelForCausalLM._model_mapping[type(config)]
     if Path("/dev/nvidiactl").exists() and job.place.compile != "never":
         importlib.import_module("torch._inductor.compile_fx")
+    if torch.cuda.is_initialized():
+        raise RuntimeError(
+            "What torch and transformers import here has started CUDA, so that ranks, which are forks, could use no "
+            "GPU. Find the package (`python -X importtime -c 'import domainlm.trainer.launcher'`) and uninstall it; "
+            "until then, `torchrun -m domainlm.trainer --config train.json` trains without a supervisor."
+        )
 
 
 def launch_ranks(launch: Launch, config: Path, program: str = "trainer") -> None:

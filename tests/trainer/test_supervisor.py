@@ -10,9 +10,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
 from domainlm.trainer.job import outcome
 from domainlm.trainer.launch import ALLOCATOR, Launch, growing_segments, unattended_command
+from domainlm.trainer.launcher import preload
 from domainlm.trainer.supervisor import descendants, supervise
 
 from .conftest import World, command, environment
@@ -154,6 +156,13 @@ def test_a_stop_leaves_a_checkpoint_and_the_next_start_ends_the_run(world: World
     lines = [json.loads(line) for line in (job.output / "events.jsonl").read_text().splitlines()]
     parts = [list(line["startup_s"]) for line in lines if line["event"] in ("start", "resume")]
     assert parts == [["imports", "join", "assemble"]] * 2
+
+
+def test_a_supervisor_in_which_cuda_has_started_forks_no_ranks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    preload(world.job("preloaded"))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    with pytest.raises(RuntimeError, match=r"has started CUDA.*uninstall it"):
+        preload(world.job("preloaded"))
 
 
 def test_a_job_that_cannot_work_ends_with_its_reason(world: World, tmp_path: Path) -> None:
