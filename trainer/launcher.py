@@ -41,7 +41,7 @@ def preload(job: TrainJob) -> None:
     _ = AutoModelForCausalLM._model_mapping[type(config)]
     if Path("/dev/nvidiactl").exists() and job.place.compile != "never":
         importlib.import_module("torch._inductor.compile_fx")
-    if torch.cuda.is_initialized():
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         raise RuntimeError(
             "What torch and transformers import here has started CUDA, so that ranks, which are forks, could use no "
             "GPU. Find the package (`python -X importtime -c 'import domainlm.trainer.launcher'`) and uninstall it; "
