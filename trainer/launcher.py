@@ -44,8 +44,8 @@ def preload(job: TrainJob) -> None:
     if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         raise RuntimeError(
             "What torch and transformers import here has started CUDA, so that ranks, which are forks, could use no "
-            "GPU. Find the package (`python -X importtime -c 'import domainlm.trainer.launcher'`) and uninstall it; "
-            "until then, `torchrun -m domainlm.trainer --config train.json` trains without a supervisor."
+            "GPU. Find the package (`python -X importtime -m trainer --help` names all) and uninstall it; until then, "
+            "`torchrun -m trainer --config train.json` trains without a supervisor."
         )
 
 

@@ -8,15 +8,15 @@ Called as a script, it ties itself to its parent and becomes the command: `pytho
 """
 
 import ctypes
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
@@ -91,45 +91,62 @@ class Fork:
     def __init__(
         self, work: Callable[[], object], output: int, env: Mapping[str, str] | None, cwd: Path | None
     ) -> None:
-        arguments = (work, os.getpid(), output, env, cwd)
-        self._process = multiprocessing.get_context("fork").Process(target=_in_fork, args=arguments)
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)  # until the fork has handlers of its own
-        try:
-            self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        self.pid: int = self._process.pid or 0
+        sys.stdout.flush()
+        sys.stderr.flush()
+        parent, before = os.getpid(), signal.pthread_sigmask(signal.SIG_BLOCK, _OURS)
+        self.pid = os.fork()
+        if self.pid == 0:
+            _in_fork(work, parent, output, env, cwd)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)  # blocked until the fork has handlers of its own
+        self._code: int | None = None
 
     def poll(self) -> int | None:
         """The exit code, once there is one."""
-        return self._process.exitcode
+        if self._code is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            self._code = os.waitstatus_to_exitcode(status) if pid else None
+        return self._code
 
     def wait(self, timeout: float | None = None) -> int:
         """The exit code; `subprocess.TimeoutExpired` if there is none in time."""
-        self._process.join(timeout)
-        code = self._process.exitcode
-        if code is None:
-            raise subprocess.TimeoutExpired("a fork", timeout or 0.0)
+        deadline_s = float("inf") if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if time.monotonic() > deadline_s:
+                raise subprocess.TimeoutExpired("a fork", timeout or 0.0)
+            time.sleep(0.01)
         return code
 
 
 def _in_fork(
     work: Callable[[], object], parent: int, output: int, env: Mapping[str, str] | None, cwd: Path | None
-) -> None:
-    os.setsid()
-    for stream in (1, 2):
-        os.dup2(output, stream)
-    sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
-    for number in _OURS:
-        signal.signal(number, signal.SIG_DFL)  # they are our parent's
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, _OURS)
-    _tie(parent)
-    if env is not None:
-        os.environ.clear()
-        os.environ.update(env)
-    if cwd is not None:
-        os.chdir(cwd)
-    work()
+) -> NoReturn:
+    """Do the work, and end without what our parent would do at its end."""
+    code = 1
+    try:
+        os.setsid()
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        sys.stdout, sys.stderr = (os.fdopen(stream, "w", buffering=1, closefd=False) for stream in (1, 2))
+        for number in _OURS:
+            signal.signal(number, signal.SIG_DFL)  # they are our parent's
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _OURS)
+        _tie(parent)
+        if env is not None:
+            os.environ.clear()
+            os.environ.update(env)
+        if cwd is not None:
+            os.chdir(cwd)
+        work()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+    except BaseException:  # noqa: BLE001 - the last stop: it is told, and the process ends
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def tied(command: Sequence[str]) -> list[str]:

@@ -72,6 +72,16 @@ def test_a_function_runs_in_a_fork_as_a_command_does(tmp_path: Path) -> None:
     assert os.environ.get("COLOUR") is None
 
 
+def test_a_fork_ends_without_what_its_parent_would_do_at_its_end(tmp_path: Path) -> None:
+    """As a library's threads have themselves ended: in the fork it fails, and the exit code was 1."""
+    code = (
+        "import os, sys, threading; from pathlib import Path; from domainlm.trainer.supervisor import supervise;"
+        "threading._register_atexit(lambda: 1 / 0);"
+        f"os._exit(supervise(lambda: sys.exit(7), log=Path({str(tmp_path / 'log')!r}), poll_s=0.05))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 7
+
+
 def test_a_stop_that_comes_as_a_fork_begins_is_not_lost(tmp_path: Path) -> None:
     before = signal.signal(signal.SIGTERM, lambda *_: None)  # a supervisor's own handler, which a fork inherits
     try:
