@@ -35,7 +35,7 @@ from .track import TrackerProcess
 
 log = logging.getLogger(__name__)
 
-START_S = 600.0  # from the launch to the first sign of a rank
+START_S = 180.0  # from the launch to the first sign of a rank, which has nothing to import
 ENDINGS = {"done": EXIT_DONE, "preempted": EXIT_PREEMPTED, "stopped": EXIT_STOPPED}
 
 

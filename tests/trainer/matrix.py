@@ -13,6 +13,7 @@ from domainlm.trainer.launch import Launch
 from domainlm.trainer.launcher import run_ranks
 from domainlm.trainer.loop import Run
 from domainlm.trainer.ranks import join
+from domainlm.trainer.supervisor import supervise
 
 
 def train_all(paths: list[str], stop_step: int) -> int:
@@ -35,5 +36,8 @@ def train_all(paths: list[str], stop_step: int) -> int:
 
 
 if __name__ == "__main__":
-    for num_ranks, paths in json.loads(sys.argv[2]):
-        run_ranks(Launch(num_ranks), partial(train_all, paths, int(sys.argv[1])))
+    for num_ranks, paths in json.loads(sys.argv[2]):  # each agent in a process that has no threads yet, as in a run
+        work = partial(run_ranks, Launch(num_ranks), partial(train_all, paths, int(sys.argv[1])))
+        log = Path(paths[0]).with_suffix(".ranks.log")
+        if supervise(work, log=log, poll_s=0.1) != 0:
+            sys.exit(log.read_text())
