@@ -94,7 +94,7 @@ def _where(launch: Launch) -> LaunchConfig:
 
 
 def _rank(work: Callable[[], int]) -> None:
-    """The agent waits for the return of a rank that ends well; another ends as what it has left running lets it."""
+    """The agent waits for the return of a rank that ends well; one that does not is ended here, whatever still runs."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_DFL)  # they are the agent's
     code = work()

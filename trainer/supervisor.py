@@ -141,6 +141,8 @@ def _in_fork(
         code = 0
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        if isinstance(end.code, str):
+            sys.stderr.write(f"{end.code}\n")
     except BaseException:  # noqa: BLE001 - the last stop: it is told, and the process ends
         traceback.print_exc()
     finally:

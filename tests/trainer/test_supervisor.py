@@ -72,6 +72,11 @@ def test_a_function_runs_in_a_fork_as_a_command_does(tmp_path: Path) -> None:
     assert os.environ.get("COLOUR") is None
 
 
+def test_what_a_fork_exits_with_in_words_is_in_its_log(tmp_path: Path) -> None:
+    assert supervise(partial(sys.exit, "no room"), log=tmp_path / "log", poll_s=0.05) == 1
+    assert (tmp_path / "log").read_text() == "no room\n"
+
+
 def test_a_fork_ends_without_what_its_parent_would_do_at_its_end(tmp_path: Path) -> None:
     """As a library's threads have themselves ended: in the fork it fails, and the exit code was 1."""
     code = (
